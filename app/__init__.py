@@ -1,0 +1,1 @@
+"""The service: HTTP API, jobs, command line and web page."""

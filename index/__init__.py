@@ -1,0 +1,1 @@
+"""Packed binary codes and exact Hamming search over immutable, checksummed generations on disk."""

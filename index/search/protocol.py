@@ -1,0 +1,43 @@
+"""What every Hamming search engine offers, and the shape of its answers."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Answers to a batch of Q queries; query q owns ``rows[offsets[q]:offsets[q + 1]]``, by (distance, row)."""
+
+    offsets: NDArray[np.int64]  # (Q + 1,)
+    rows: NDArray[np.int64]  # (H,)
+    distances: NDArray[np.int32]  # (H,), 0..bits
+    totals: NDArray[np.int64]  # (Q,): eligible entries (knn), or eligible entries within the radius (within)
+    histogram: NDArray[np.int64]  # (Q, bits + 1): eligible entries at each distance, exact up to the last hit's
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+class SearchEngine(Protocol):
+    """Exact Hamming search over N packed codes; rows are positions 0..N-1.
+
+    ``rows`` restricts a search to the rows that are True in a (N,) bool mask, shared by all queries of the call.
+    Engines are immutable once built and safe to call from many threads.
+    """
+
+    @property
+    def bits(self) -> int:
+        """Code length, a multiple of 8."""
+
+    def __len__(self) -> int: ...
+
+    def knn(self, queries: NDArray[np.uint8], k: int, *, rows: NDArray[np.bool_] | None = None) -> Hits:
+        """The k nearest entries of each (Q, bits / 8) query in the total order (distance, row)."""
+
+    def within(
+        self, queries: NDArray[np.uint8], radius: int, *, limit: int, rows: NDArray[np.bool_] | None = None
+    ) -> Hits:
+        """The first ``limit`` entries at distance <= radius in the total order; ``totals`` counts all of them."""

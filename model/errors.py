@@ -1,0 +1,43 @@
+"""Errors of the model package.
+
+ModelError
+├── ArtifactError           an artifact is missing, incomplete or altered
+├── ArchiveError            a data archive is missing, malformed or altered
+├── RecipeError             a recipe holds an unknown, missing or contradictory value
+├── ModalityError           the method cannot encode this modality
+└── ImageError              an image cannot be used
+    ├── UnsupportedImage    not one of the accepted formats, or damaged
+    └── TooManyPixels       more pixels than the limit
+"""
+
+
+class ModelError(Exception):
+    """Base of every error that the model package raises on purpose."""
+
+
+class ArtifactError(ModelError):
+    """An artifact is missing, incomplete, altered, or lacks the requested code length."""
+
+
+class ArchiveError(ModelError):
+    """A data archive is missing, malformed or altered."""
+
+
+class RecipeError(ModelError):
+    """A recipe holds an unknown, missing or contradictory value."""
+
+
+class ModalityError(ModelError):
+    """The method cannot encode this modality."""
+
+
+class ImageError(ModelError):
+    """An image cannot be used."""
+
+
+class UnsupportedImage(ImageError):
+    """The bytes are not an image in an accepted format, or are damaged."""
+
+
+class TooManyPixels(ImageError):
+    """The image has more pixels than the limit allows."""

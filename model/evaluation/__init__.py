@@ -1,0 +1,1 @@
+"""Protocols and tie-aware metrics over codes that a Hasher made."""

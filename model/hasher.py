@@ -1,0 +1,70 @@
+"""``Hasher``: the only door to codes. Evaluation, the server, the rebuild job and the command line all go through it.
+
+A hasher never sees a label, and a code never depends on the other inputs of its call: encoding one input alone or
+among a thousand gives the same bits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Modality(StrEnum):
+    """What a code was made from; ``pair`` is image and text of one item fused into one code."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    PAIR = "pair"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """Codes of a batch, one row an input, in the order of the inputs."""
+
+    codes: NDArray[np.uint8]  # (B, bits / 8), bit j at byte j // 8, position j % 8 (little)
+    margins: NDArray[np.float32]  # (B, bits), abs(logit)
+    truncated_tokens: NDArray[np.int64]  # (B,), tokens that did not reach the encoder; zeros for images
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+@runtime_checkable
+class Hasher(Protocol):
+    """Makes packed codes of one length with one model."""
+
+    @property
+    def bits(self) -> int:
+        """Code length, a multiple of 8."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over everything that decides a code."""
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """The modalities that this model encodes."""
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``: codes are bit-exact on one machine and device kind."""
+
+    def encode_images(self, images: "Sequence[Image]") -> EncodedBatch:
+        """Encode RGB images; an empty sequence gives an empty batch."""
+
+    def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
+        """Encode texts; a text longer than the context is cut or chunked as the model says, and counted."""
+
+    def encode_pairs(self, images: "Sequence[Image]", texts: Sequence[str]) -> EncodedBatch:
+        """Encode one fused code for each image with its text.
+
+        Raises:
+            ModalityError: the method does not fuse.
+        """

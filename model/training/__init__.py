@@ -1,0 +1,1 @@
+"""Recipe, loop, optimiser, checkpoint and run log."""
