@@ -1,0 +1,80 @@
+"""Jobs as callers see them; light, so that routes and the command line can import it without the workflow engine.
+
+JobError
+├── RebuildRunning   the index already has an unfinished rebuild
+├── JobNotFound      no job with this id
+├── SourceNotFound   no source with this name
+├── TooManyBadItems  a rebuild skipped more items than it may and did not swap
+├── VerifyFailed     a new generation differs from what it was made of and was not swapped
+└── JobsLocked       another process runs the jobs of this home
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether the job will never change again."""
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An item that a rebuild left out."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A rebuild as it stands now."""
+
+    id: str
+    index: str
+    kind: str
+    state: JobState
+    done: int  # items that have been looked at, skipped ones included
+    total: int  # 0 until the plan is made
+    rate: float | None  # items per second since the job started or resumed
+    eta_s: float | None  # seconds left at that rate; None when there is no rate yet or the job is final
+    skipped: tuple[Skipped, ...]
+    error: str | None  # why it failed
+
+
+class JobError(Exception):
+    """Base of every error about jobs."""
+
+
+class RebuildRunning(JobError):
+    """The index already has a rebuild that is queued or running."""
+
+
+class JobNotFound(JobError):
+    """No job has this id."""
+
+
+class SourceNotFound(JobError):
+    """No source of items has this name; the message lists the known ones."""
+
+
+class TooManyBadItems(JobError):
+    """More items were skipped than a rebuild may skip; the old generation stays."""
+
+
+class VerifyFailed(JobError):
+    """A new generation is not what its items say; the old generation stays."""
+
+
+class JobsLocked(JobError):
+    """Another process runs the jobs of this home; only one may."""
