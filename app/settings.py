@@ -1,0 +1,118 @@
+"""Everything an operator can set, in one place; ``docs/http-api.md`` lists it.
+
+Every field is an environment variable: prefix ``CROSSBIT_``, nested fields joined by two underscores
+(``CROSSBIT_LIMITS__BODY_BYTES=1000000``). ``CROSSBIT_HOME`` moves ``var/``.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Limits(BaseModel):
+    """What one request may ask for; beyond each there is a problem code."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31)
+    """Largest request body, in bytes, checked while it arrives; beyond it ``payload_too_large``."""
+
+    image_pixels: int = Field(default=40_000_000, ge=1, le=1_000_000_000)
+    """Largest image, width x height in pixels, read from its header; beyond it ``image_too_many_pixels``."""
+
+    queries: int = Field(default=64, ge=1, le=4096)
+    """Most texts, files or codes in one call; beyond it ``invalid_request``."""
+
+    text_chars: int = Field(default=8192, ge=1, le=1_000_000)
+    """Longest text, in characters; beyond it ``invalid_request``."""
+
+    hits: int = Field(default=200, ge=1, le=10_000)
+    """Most hits on one page (the upper bound of ``limit``); beyond it ``invalid_request``."""
+
+    depth: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most hits that one query gives over all its pages; an answer with more says ``truncated``."""
+
+    queue: int = Field(default=64, ge=0, le=100_000)
+    """Calls that may wait for each stage (encoding, or decoding and searching); beyond it ``overloaded``."""
+
+    deadline_s: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds a query may take, waiting included; beyond it ``deadline_exceeded``."""
+
+
+class Settings(BaseSettings):
+    """Configuration of one service process, read once at start and never changed."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CROSSBIT_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    home: Path = Path("var")
+    """Directory of artifacts, indexes, runs, data sets and jobs."""
+
+    host: str = "127.0.0.1"
+    """Address that the service binds to."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port that the service binds to; 0 takes a free one."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run; ``auto`` takes CUDA when there is one."""
+
+    engine: Literal["auto", "numpy", "faiss"] = "auto"
+    """Hamming search engine; every engine gives the same answers."""
+
+    default_index: str | None = None
+    """Index of a request that names none; unset: the only one there is."""
+
+    sources: dict[str, str] = Field(default_factory=dict)
+    """What a rebuild may read: name in the request -> data set; unset: every data set, under its own name."""
+
+    encode_threads: int = Field(default=1, ge=1, le=64)
+    """Threads that encode; one keeps a shared machine responsive, and a GPU needs no more."""
+
+    search_threads: int = Field(default=4, ge=1, le=256)
+    """Threads that decode images and search."""
+
+    verify_on_open: bool = True
+    """Check the checksums of every file of a generation before serving it; sizes and shapes are always checked."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log event that is written."""
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """``auto`` writes lines for people on a terminal and JSON lines elsewhere."""
+
+    limits: Limits = Limits()
+    """Bounds on requests."""
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Models by name."""
+        return self.home / "artifacts"
+
+    @property
+    def indexes_dir(self) -> Path:
+        """Indexes by name."""
+        return self.home / "indexes"
+
+    @property
+    def data_dir(self) -> Path:
+        """Data sets by name; those shipped with the package come on top."""
+        return self.home / "data"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """State of running and finished jobs."""
+        return self.home / "jobs"
+
+    def rebuild_sources(self) -> dict[str, str]:
+        """Source name -> data set name: what was set, or every data set that is there now."""
+        from model.items import list_archives
+
+        return dict(self.sources) or {name: name for name in list_archives(self.data_dir)}
