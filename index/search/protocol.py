@@ -15,7 +15,7 @@ class Hits:
     rows: NDArray[np.int64]  # (H,)
     distances: NDArray[np.int32]  # (H,), 0..bits
     totals: NDArray[np.int64]  # (Q,): eligible entries (knn), or eligible entries within the radius (within)
-    histogram: NDArray[np.int64]  # (Q, bits + 1): eligible entries at each distance, exact up to the last hit's
+    histogram: NDArray[np.int64]  # (Q, bits + 1): eligible entries at each distance; 0 beyond the last hit's
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
