@@ -57,9 +57,13 @@ class Condition:
             tests = " AND ".join(f"value {RANGE[operator]} ?" for operator, _ in self.bounds)
             kind = kind_of(self.bounds[0][1])
             return f"{select}kind = ? AND {tests}", [self.field, kind, *(bound for _, bound in self.bounds)]
-        pairs = ", ".join("(?, ?)" for _ in self.values)
-        flat = [part for value in self.values for part in (kind_of(value), value)]
-        return f"{select}(kind, value) IN (VALUES {pairs})", [self.field, *flat]
+        tests: list[str] = []
+        parameters: list[Scalar] = [self.field]
+        for kind in sorted({kind_of(value) for value in self.values}):
+            values = [value for value in self.values if kind_of(value) is kind]
+            tests.append(f"(kind = ? AND value IN ({', '.join('?' * len(values))}))")
+            parameters += [kind, *values]
+        return f"{select}({' OR '.join(tests)})", parameters
 
 
 @dataclass(frozen=True, slots=True)

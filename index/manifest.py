@@ -44,6 +44,8 @@ class ColumnManifest:
     items: int  # items that have at least one
     max_per_item: int  # 1 unless items have several texts
     distinct: int  # different codes
+    largest_bucket: int  # codes that are equal
+    ones: tuple[int, ...]  # for each bit, the codes that have it set
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,10 @@ class GenerationManifest:
         """
         raw = _load(path)
         try:
-            raw["columns"] = {name: ColumnManifest(**column) for name, column in raw["columns"].items()}
+            raw["columns"] = {
+                name: ColumnManifest(**(column | {"ones": tuple(column["ones"])}))
+                for name, column in raw["columns"].items()
+            }
             raw["fields"] = {name: FieldType(value) for name, value in raw["fields"].items()}
             raw["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
             return cls(**raw)

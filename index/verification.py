@@ -1,0 +1,73 @@
+"""Checks of a whole generation, beyond the checksums of its files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from index.columns import Column
+from index.errors import IndexCorrupt
+from index.item_file import ItemFile
+from index.manifest import ITEMS, GenerationManifest, codes_file, rows_file
+from index.search import NumpyEngine
+
+SAMPLE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was looked at in a generation that passed."""
+
+    index: str
+    generation: int
+    items: int
+    codes: Mapping[str, int]  # by column
+    files: int  # whose checksums match
+    self_queries: int  # stored codes that a search found again at distance 0
+
+
+def check_contents(
+    directory: Path, manifest: GenerationManifest, items: ItemFile, columns: Mapping[str, Column]
+) -> Verified:
+    """Check item order, row numbers and self-queries of a generation whose checksums match.
+
+    Raises:
+        IndexCorrupt: something does not hold; the message names the file.
+    """
+    _check_items(directory / ITEMS, manifest.items, items)
+    return Verified(
+        index=manifest.index,
+        generation=manifest.generation,
+        items=manifest.items,
+        codes={name: column.manifest.count for name, column in columns.items()},
+        files=len(manifest.files),
+        self_queries=sum(_check_column(directory, manifest.items, column) for column in columns.values()),
+    )
+
+
+def _check_items(path: Path, expected: int, items: ItemFile) -> None:
+    count, previous = 0, ""
+    for row, item_id in items.ids():
+        if row != count or item_id <= previous:
+            raise IndexCorrupt(f"{path} is not in item-id order at row {row}; rebuild the index")
+        count, previous = count + 1, item_id
+    if count != expected:
+        raise IndexCorrupt(f"{path}: expected {expected:,} items, found {count:,}; rebuild the index")
+
+
+def _check_column(directory: Path, items: int, column: Column) -> int:
+    """Compare the rows with the items, and search for a sample of the codes; returns the size of the sample."""
+    rows, name = column.rows, column.manifest.modality
+    if len(rows) and (rows[0] < 0 or rows[-1] >= items or (np.diff(rows) < 0).any()):
+        raise IndexCorrupt(
+            f"{directory / rows_file(name)}: expected ascending rows of {items:,} items, found others; rebuild"
+        )
+    sample = np.unique(np.linspace(0, len(rows) - 1, num=min(SAMPLE, len(rows))).astype(np.int64))
+    hits = NumpyEngine(column.codes).within(column.codes[sample], 0, limit=max(1, len(rows)))
+    for query, position in enumerate(sample.tolist()):
+        if position not in hits.rows[hits.offsets[query] : hits.offsets[query + 1]]:
+            raise IndexCorrupt(
+                f"{directory / codes_file(name)}: code {position} is not found at distance 0 of itself; rebuild"
+            )
+    return len(sample)
