@@ -52,18 +52,21 @@ class Condition:
 
     def sql(self) -> tuple[str, list[Scalar]]:
         """A SELECT of the matching rows over the ``facets`` table, and its parameters."""
-        select = "SELECT row FROM facets JOIN fields USING (field) WHERE name = ? AND "
-        if self.bounds:
-            tests = " AND ".join(f"value {RANGE[operator]} ?" for operator, _ in self.bounds)
-            kind = kind_of(self.bounds[0][1])
-            return f"{select}kind = ? AND {tests}", [self.field, kind, *(bound for _, bound in self.bounds)]
+        tests, parameters = self._range() if self.bounds else self._membership()
+        return f"SELECT row FROM facets JOIN fields USING (field) WHERE name = ? AND {tests}", [self.field, *parameters]
+
+    def _range(self) -> tuple[str, list[Scalar]]:
+        tests = "".join(f" AND value {RANGE[operator]} ?" for operator, _ in self.bounds)
+        return f"kind = ?{tests}", [kind_of(self.bounds[0][1]), *(bound for _, bound in self.bounds)]
+
+    def _membership(self) -> tuple[str, list[Scalar]]:
         tests: list[str] = []
-        parameters: list[Scalar] = [self.field]
-        for kind in sorted({kind_of(value) for value in self.values}):
+        parameters: list[Scalar] = []
+        for kind in sorted({kind_of(value) for value in self.values}):  # each part is a look-up in the primary key
             values = [value for value in self.values if kind_of(value) is kind]
-            tests.append(f"(kind = ? AND value IN ({', '.join('?' * len(values))}))")
+            tests.append(f"kind = ? AND value IN ({', '.join('?' * len(values))})")
             parameters += [kind, *values]
-        return f"{select}({' OR '.join(tests)})", parameters
+        return f"({' OR '.join(tests)})", parameters
 
 
 @dataclass(frozen=True, slots=True)

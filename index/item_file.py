@@ -47,7 +47,12 @@ class Record:
     id: str
     content_hash: str
     text: str | None
-    metadata: Mapping[str, JSON]
+    metadata_json: str
+
+    def metadata(self) -> Mapping[str, JSON]:
+        """The metadata, parsed."""
+        parsed: Mapping[str, JSON] = json.loads(self.metadata_json)
+        return parsed
 
 
 class ItemFile:
@@ -102,7 +107,8 @@ class ItemFile:
         """The items of these rows, in the order asked for."""
         select = "SELECT row, id, content_hash, text, metadata FROM items WHERE row IN (SELECT value FROM json_each(?))"
         with self._connection() as connection, closing(connection.execute(select, (json.dumps(list(rows)),))) as found:
-            by_row = {row: Record(row, *texts, json.loads(metadata)) for row, *texts, metadata in found}
+            records = [Record(*line) for line in found]
+        by_row = {record.row: record for record in records}
         return [by_row[row] for row in rows]
 
     def ids(self) -> Iterator[tuple[int, str]]:

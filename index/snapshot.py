@@ -172,7 +172,7 @@ class Snapshot:
                 id=record.id,
                 content_hash=record.content_hash,
                 text=record.text,
-                metadata=record.metadata,
+                metadata=record.metadata(),
                 codes={
                     modality: [to_hex(code) for code in codes] for modality, codes in self._codes(record.row).items()
                 },
