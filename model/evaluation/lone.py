@@ -1,0 +1,116 @@
+"""The ``lone`` protocol: every code is made from one modality of one item, by the ``Hasher`` that serving uses.
+
+Query codes of one modality rank database codes of the other. Relevance is at least one shared label; labels are read
+here and by no encoder. Each figure is given over the whole database and over the part that was not trained on.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ArchiveError
+from model.evaluation.metrics import distance_histograms, expected_average_precision
+from model.hasher import Hasher, Modality
+from model.images import decode_image
+from model.items import Item, ItemArchive, caption, multi_hot
+
+DIRECTIONS = {"image_to_text": (Modality.IMAGE, Modality.TEXT), "text_to_image": (Modality.TEXT, Modality.IMAGE)}
+SHARD = 64  # items encoded by one call
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Retrieval of all queries in one direction against one database."""
+
+    map_expected: float  # tie-aware mAP@all
+    chance: float  # mean share of relevant items: what random codes reach
+    queries: int  # that have at least one relevant item
+    left_out: int  # queries without one
+    database: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoneResult:
+    """Both directions against the whole and the unseen database."""
+
+    bits: int
+    captions: str
+    whole: dict[str, Figures]  # direction -> figures
+    unseen: dict[str, Figures]
+
+    @property
+    def mean(self) -> tuple[float, float]:
+        """mAP, mean of both directions: (whole database, unseen database)."""
+        whole, unseen = (
+            float(np.mean([figures.map_expected for figures in side.values()])) for side in (self.whole, self.unseen)
+        )
+        return whole, unseen
+
+
+def evaluate_lone(
+    hasher: Hasher, archive: ItemArchive, *, captions: str, workers: int = 2, progress: Progress | None = None
+) -> LoneResult:
+    """Encode query and database items, then score both directions.
+
+    Raises:
+        ArchiveError: the data set has no query split or no labels, or an item lacks a caption of this variant.
+    """
+    queries, database = archive.select(("query",)), archive.database()
+    if archive.info.split_seed is None or not queries or not archive.info.class_names:
+        raise ArchiveError(f"{archive.info.name}: expected a query split and labels to evaluate on, found none")
+    codes = _encode(hasher, archive, [*queries, *database], captions, workers, progress)
+    query_codes = {modality: side[: len(queries)] for modality, side in codes.items()}
+    database_codes = {modality: side[len(queries) :] for modality, side in codes.items()}
+    labels = multi_hot([*queries, *database], archive.info.class_names)
+    relevant = labels[: len(queries)] @ labels[len(queries) :].T > 0
+    unseen = np.array([item.split == "unseen" for item in database])
+
+    def score(rows: NDArray[np.bool_]) -> dict[str, Figures]:
+        return {
+            direction: _figures(query_codes[source], database_codes[target][rows], relevant[:, rows])
+            for direction, (source, target) in DIRECTIONS.items()
+        }
+
+    return LoneResult(hasher.bits, captions, score(np.ones(len(database), dtype=np.bool_)), score(unseen))
+
+
+def _figures(queries: NDArray[np.uint8], database: NDArray[np.uint8], relevant: NDArray[np.bool_]) -> Figures:
+    precision = expected_average_precision(*distance_histograms(queries, database, relevant))
+    answerable = ~np.isnan(precision)
+    return Figures(
+        map_expected=float(precision[answerable].mean()) if answerable.any() else 0.0,
+        chance=float(relevant[answerable].mean()) if answerable.any() else 0.0,
+        queries=int(answerable.sum()),
+        left_out=int((~answerable).sum()),
+        database=len(database),
+    )
+
+
+def _encode(
+    hasher: Hasher,
+    archive: ItemArchive,
+    items: Sequence[Item],
+    captions: str,
+    workers: int,
+    progress: Progress | None,
+) -> dict[Modality, NDArray[np.uint8]]:
+    def encode(shard: Sequence[Item]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        images = [decode_image(archive.read_image(item)) for item in shard]
+        texts = [caption(item, captions) for item in shard]
+        return hasher.encode_images(images).codes, hasher.encode_texts(texts).codes
+
+    shards = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
+    images: list[NDArray[np.uint8]] = []
+    texts: list[NDArray[np.uint8]] = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for image_codes, text_codes in pool.map(encode, shards):
+            images.append(image_codes)
+            texts.append(text_codes)
+            if progress is not None:
+                progress(sum(map(len, images)), len(items))
+    return {Modality.IMAGE: np.concatenate(images), Modality.TEXT: np.concatenate(texts)}

@@ -1,0 +1,36 @@
+"""Loss terms that several methods share; every function takes tensors and returns one scalar."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize, softplus
+
+
+def share_label(a: Tensor, b: Tensor) -> Tensor:
+    """(N, C) and (M, C) multi-hot float labels -> (N, M) bool, True where two items share a class."""
+    return a @ b.T > 0
+
+
+def bank_likelihood(bank: Tensor, codes: Tensor, similar: Tensor, *, logit_range: float, max_weight: float) -> Tensor:
+    """Asymmetric negative log-likelihood of (B, K) tanh codes against (N, K) stored codes (PromptHash, affinity terms).
+
+    The gradient flows through ``codes`` only. Logits are ``logit_range`` x cosine-like agreement u.h / K, so their
+    span does not grow with the code length; similar pairs are weighted by the ratio of dissimilar to similar ones, at
+    most ``max_weight``: unweighted, the many dissimilar pairs collapse the codes.
+    """
+    logits = logit_range * (bank.detach() @ codes.T) / codes.shape[1]  # (N, B)
+    share = similar.float().mean().clamp(1e-6, 1 - 1e-6)
+    weights = torch.where(similar, ((1 - share) / share).clamp(max=max_weight), 1.0)
+    losses = softplus(logits) - similar * logits
+    return (weights * losses).sum() / weights.sum()
+
+
+def quantisation(codes: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance of (B, K) tanh codes to their (B, K) targets in {-1, +1} (PromptHash, quantisation)."""
+    return (codes - targets).square().mean()
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE of matching rows (B, D), cosine, one positive a row (PromptHash, global term)."""
+    scores = normalize(a, dim=1) @ normalize(b, dim=1).T / temperature  # (B, B)
+    own = torch.arange(len(scores), device=scores.device)
+    return (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2

@@ -1,0 +1,51 @@
+"""A hashing method: a network that serves codes, and an objective that trains it. Labels reach only the latter."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Cached backbone features of N items, image and text of one item in one row; labels where the data has them."""
+
+    images: Tensor  # (N, image_dim)
+    texts: Tensor  # (N, text_dim)
+    labels: Tensor | None  # (N, C) multi-hot float; a row of zeros is an unlabelled item
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "Features":
+        """The same features on a device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return Features(self.images.to(device), self.texts.to(device), labels)
+
+
+class Network(nn.Module, ABC):
+    """The serving side: logits from one modality's features alone. No label argument exists."""
+
+    lengths: tuple[int, ...]  # code lengths that are served
+
+    @abstractmethod
+    def image_logits(self, features: Tensor, bits: int) -> Tensor:
+        """(B, image_dim) -> (B, bits)."""
+
+    @abstractmethod
+    def text_logits(self, features: Tensor, bits: int) -> Tensor:
+        """(B, text_dim) -> (B, bits)."""
+
+
+class Objective(nn.Module, ABC):
+    """The training side: losses of a network on a batch; buffers hold whatever they need between batches."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Called once before the first step of a fresh run."""
+
+    @abstractmethod
+    def losses(self, rows: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Weighted, named terms for the training rows (B,); their sum is what the optimiser minimises."""

@@ -1,0 +1,19 @@
+"""Methods by name. Adding one is a file in ``model/methods`` and a line here."""
+
+from importlib import import_module
+from types import ModuleType
+
+from model.errors import RecipeError
+
+METHODS = {"baseline": "model.methods.baseline"}
+
+
+def method_module(name: str) -> ModuleType:
+    """The module of a method: it defines ``Config``, ``Network`` and ``Objective``.
+
+    Raises:
+        RecipeError: no such method; the message lists those that exist.
+    """
+    if name not in METHODS:
+        raise RecipeError(f"method: expected one of {', '.join(sorted(METHODS))}, found {name!r}")
+    return import_module(METHODS[name])
