@@ -53,7 +53,8 @@ class Condition:
     def sql(self) -> tuple[str, list[Scalar]]:
         """A SELECT of the matching rows over the ``facets`` table, and its parameters."""
         tests, parameters = self._range() if self.bounds else self._membership()
-        return f"SELECT row FROM facets JOIN fields USING (field) WHERE name = ? AND {tests}", [self.field, *parameters]
+        select = "SELECT row FROM facets JOIN fields USING (field) WHERE name = ? AND "
+        return select + tests, [self.field, *parameters]
 
     def _range(self) -> tuple[str, list[Scalar]]:
         tests = "".join(f" AND value {RANGE[operator]} ?" for operator, _ in self.bounds)

@@ -48,6 +48,7 @@ class Record:
     content_hash: str
     text: str | None
     metadata_json: str
+    has_thumbnail: bool
 
     def metadata(self) -> Mapping[str, JSON]:
         """The metadata, parsed."""
@@ -105,9 +106,12 @@ class ItemFile:
 
     def records(self, rows: Sequence[int]) -> list[Record]:
         """The items of these rows, in the order asked for."""
-        select = "SELECT row, id, content_hash, text, metadata FROM items WHERE row IN (SELECT value FROM json_each(?))"
+        select = (
+            "SELECT row, id, content_hash, text, metadata, thumbnail IS NOT NULL FROM items "
+            "WHERE row IN (SELECT value FROM json_each(?))"
+        )
         with self._connection() as connection, closing(connection.execute(select, (json.dumps(list(rows)),))) as found:
-            records = [Record(*line) for line in found]
+            records = [Record(*line[:5], has_thumbnail=bool(line[5])) for line in found]
         by_row = {record.row: record for record in records}
         return [by_row[row] for row in rows]
 

@@ -44,6 +44,7 @@ class StoredItem:
     text: str | None
     metadata: Mapping[str, JSON]
     codes: Mapping[str, list[str]]  # modality -> hex codes; only modalities that the item has
+    has_thumbnail: bool
 
 
 class Snapshot:
@@ -176,6 +177,7 @@ class Snapshot:
                 codes={
                     modality: [to_hex(code) for code in codes] for modality, codes in self._codes(record.row).items()
                 },
+                has_thumbnail=record.has_thumbnail,
             )
             for record in self._items.records(rows)
         ]
