@@ -48,7 +48,7 @@ class Record:
     content_hash: str
     text: str | None
     metadata_json: str
-    has_thumbnail: bool
+    has_thumbnail: int  # 0 or 1
 
     def metadata(self) -> Mapping[str, JSON]:
         """The metadata, parsed."""
@@ -111,7 +111,7 @@ class ItemFile:
             "WHERE row IN (SELECT value FROM json_each(?))"
         )
         with self._connection() as connection, closing(connection.execute(select, (json.dumps(list(rows)),))) as found:
-            records = [Record(*line[:5], has_thumbnail=bool(line[5])) for line in found]
+            records = [Record(*line) for line in found]
         by_row = {record.row: record for record in records}
         return [by_row[row] for row in rows]
 

@@ -177,7 +177,7 @@ class Snapshot:
                 codes={
                     modality: [to_hex(code) for code in codes] for modality, codes in self._codes(record.row).items()
                 },
-                has_thumbnail=record.has_thumbnail,
+                has_thumbnail=bool(record.has_thumbnail),
             )
             for record in self._items.records(rows)
         ]
