@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Limits(BaseModel):
     """What one request may ask for; beyond each there is a problem code."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31)
     """Largest request body, in bytes, checked while it arrives; beyond it ``payload_too_large``."""
@@ -32,7 +32,7 @@ class Limits(BaseModel):
     """Most hits on one page (the upper bound of ``limit``); beyond it ``invalid_request``."""
 
     depth: int = Field(default=10_000, ge=1, le=1_000_000)
-    """Most hits that one query gives over all its pages; an answer with more says ``truncated``."""
+    """Most hits that one query gives over all its pages; a radius search with more says ``truncated``."""
 
     queue: int = Field(default=64, ge=0, le=100_000)
     """Calls that may wait for each stage (encoding, or decoding and searching); beyond it ``overloaded``."""
@@ -49,7 +49,6 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
     )
 
     home: Path = Path("var")

@@ -1,0 +1,111 @@
+"""``POST /v1/encode``: codes of texts, images and pairs."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
+from app.problems import Problem
+from app.queries import Query
+from app.routes.dependencies import LimitsOf, RuntimeOf
+from app.routes.openapi import image_body
+from app.runtime import Runtime, require_modality
+from app.schemas.base import ModelReference
+from app.schemas.encode import Encoded, EncodeFields, EncodeOptions, ImageEncode, Margins, PairEncodeFields, TextEncode
+from index.codes import to_hex
+from model.hasher import EncodedBatch, Hasher, Modality
+
+DEFAULT_BITS = 64
+NEAR_ZERO = 1e-3  # of a code's mean margin
+
+router = APIRouter(prefix="/v1/encode", tags=["encode"])
+
+
+async def read_images(request: Request, limits: LimitsOf) -> Upload[EncodeOptions]:
+    """The images and options of a form or a JSON body."""
+    if is_json(request):
+        body = await read_json(request, ImageEncode)
+        return Upload([decode_base64(body.image_base64)], body)
+    form = await read_form(request, EncodeFields, limits)
+    return Upload(form.files, form.fields)
+
+
+async def read_pair(request: Request, limits: LimitsOf) -> Upload[PairEncodeFields]:
+    """The image and text of a form."""
+    form = await read_form(request, PairEncodeFields, limits)
+    check_texts([form.fields.text], limits)
+    if len(form.files) != 1:
+        raise Problem("invalid_request", f"expected one file with its text, found {len(form.files)} files")
+    return form
+
+
+class Encoding:
+    """One encode request and the model that answers it."""
+
+    def __init__(self, name: str, hasher: Hasher, query: Query) -> None:
+        self.query = query
+        self.hasher = hasher
+        self._name = name
+
+    @classmethod
+    async def open(cls, runtime: Runtime, options: EncodeOptions, modality: Modality) -> "Encoding":
+        """The model of the index that the options name, or the model that they name itself."""
+        query = Query(runtime)
+        if options.model is None:
+            served = runtime.index(options.index)
+            return cls(served.snapshot.manifest.artifact, served.encoder(modality), query)
+        name, bits = options.model, options.bits or DEFAULT_BITS
+        async with query.deadline():
+            hasher = await query.load(lambda: runtime.models.get(name, bits))
+        require_modality(hasher, modality, name)
+        return cls(name, hasher, query)
+
+    def answer(self, response: Response, batch: EncodedBatch) -> Encoded:
+        """The body."""
+        response.headers["X-Model-Fingerprint"] = self.hasher.fingerprint
+        means = batch.margins.mean(axis=1)
+        lows, highs = batch.margins.min(axis=1), batch.margins.max(axis=1)
+        near_zero = (batch.margins < NEAR_ZERO * means[:, None]).sum(axis=1)
+        return Encoded(
+            codes=[to_hex(code) for code in batch.codes],
+            bits=self.hasher.bits,
+            margins=[
+                Margins(min=low, mean=mean, max=high)
+                for low, mean, high in zip(lows.tolist(), means.tolist(), highs.tolist(), strict=True)
+            ],
+            near_zero_bits=near_zero.tolist(),
+            truncated_tokens=batch.truncated_tokens.tolist(),
+            fingerprint=self.hasher.fingerprint,
+            model=ModelReference(name=self._name, fingerprint=self.hasher.fingerprint),
+            took_ms=self.query.took(),
+        )
+
+
+@router.post("/text")
+async def encode_text(body: TextEncode, runtime: RuntimeOf, limits: LimitsOf, response: Response) -> Encoded:
+    """Codes of one text or several."""
+    check_texts(body.texts, limits)
+    encoding = await Encoding.open(runtime, body, Modality.TEXT)
+    async with encoding.query.deadline():
+        return encoding.answer(response, await encoding.query.encode_texts(encoding.hasher, body.texts))
+
+
+@router.post("/image", openapi_extra=image_body(EncodeFields, ImageEncode))
+async def encode_image(
+    upload: Annotated[Upload[EncodeOptions], Depends(read_images)], runtime: RuntimeOf, response: Response
+) -> Encoded:
+    """Codes of one image or several."""
+    encoding = await Encoding.open(runtime, upload.fields, Modality.IMAGE)
+    async with encoding.query.deadline():
+        return encoding.answer(response, await encoding.query.encode_images(encoding.hasher, upload.files))
+
+
+@router.post("/pair", openapi_extra=image_body(PairEncodeFields))
+async def encode_pair(
+    upload: Annotated[Upload[PairEncodeFields], Depends(read_pair)], runtime: RuntimeOf, response: Response
+) -> Encoded:
+    """The code of an image fused with a text, for models that fuse."""
+    encoding = await Encoding.open(runtime, upload.fields, Modality.PAIR)
+    texts = [upload.fields.text]
+    async with encoding.query.deadline():
+        return encoding.answer(response, await encoding.query.encode_pairs(encoding.hasher, upload.files, texts))

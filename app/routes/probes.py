@@ -1,0 +1,37 @@
+"""Probes for whoever runs the service."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+
+from app.problems import Problem
+from app.routes.dependencies import RuntimeOf
+from app.schemas.base import AnswerBody
+
+router = APIRouter(tags=["probes"])
+
+
+class Alive(AnswerBody):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(AnswerBody):
+    """Every index on disk was opened or refused."""
+
+    status: Literal["ready"] = "ready"
+
+
+@router.get("/livez")
+async def livez() -> Alive:
+    """Whether the process answers at all."""
+    return Alive()
+
+
+@router.get("/readyz")
+async def readyz(runtime: RuntimeOf) -> Ready:
+    """Whether queries can be sent."""
+    if not runtime.ready:
+        raise Problem("not_ready", "models and indexes are being opened; try again in a few seconds")
+    return Ready()

@@ -1,0 +1,122 @@
+"""``POST /v1/search``: by text, image, pair, code and item."""
+
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Depends, Request, Response
+
+from app.answers import Search
+from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
+from app.problems import Problem
+from app.routes.dependencies import LimitsOf, RuntimeOf
+from app.routes.openapi import image_body
+from app.schemas.search import (
+    Answer,
+    Answers,
+    CodeSearch,
+    ImageFields,
+    ImageSearch,
+    ItemSearch,
+    PairFields,
+    SearchOptions,
+    TextSearch,
+)
+from index.codes import from_hex
+from model.hasher import Modality
+
+router = APIRouter(prefix="/v1/search", tags=["search"])
+
+
+async def read_images(request: Request, limits: LimitsOf) -> Upload[SearchOptions]:
+    """The images and options of a form or a JSON body."""
+    if is_json(request):
+        body = await read_json(request, ImageSearch)
+        return Upload([decode_base64(body.image_base64)], body)
+    form = await read_form(request, ImageFields, limits)
+    return Upload(form.files, form.fields)
+
+
+async def read_pair(request: Request, limits: LimitsOf) -> Upload[PairFields]:
+    """The image and text of a form."""
+    form = await read_form(request, PairFields, limits)
+    check_texts([form.fields.text], limits)
+    if len(form.files) != 1:
+        raise Problem("invalid_request", f"expected one file with its text, found {len(form.files)} files")
+    return form
+
+
+@router.post("/text")
+async def search_text(body: TextSearch, runtime: RuntimeOf, limits: LimitsOf, response: Response) -> Answer | Answers:
+    """Search by one text or several; among the images, where no target is named."""
+    check_texts(body.texts, limits)
+    search = Search(runtime, body, len(body.texts))
+    hasher = search.served.encoder(Modality.TEXT)
+    async with search.query.deadline():
+        batch = await search.query.encode_texts(hasher, body.texts)
+        return await search.answer(
+            response,
+            batch.codes,
+            target="image",
+            fingerprint=hasher.fingerprint,
+            single=body.query is not None,
+            truncated_tokens=batch.truncated_tokens.tolist(),
+        )
+
+
+@router.post("/image", openapi_extra=image_body(ImageFields, ImageSearch))
+async def search_image(
+    upload: Annotated[Upload[SearchOptions], Depends(read_images)], runtime: RuntimeOf, response: Response
+) -> Answer | Answers:
+    """Search by one image or several; among the texts, where no target is named."""
+    search = Search(runtime, upload.fields, len(upload.files))
+    hasher = search.served.encoder(Modality.IMAGE)
+    async with search.query.deadline():
+        batch = await search.query.encode_images(hasher, upload.files)
+        return await search.answer(
+            response, batch.codes, target="text", fingerprint=hasher.fingerprint, single=len(upload.files) == 1
+        )
+
+
+@router.post("/pair", openapi_extra=image_body(PairFields))
+async def search_pair(
+    upload: Annotated[Upload[PairFields], Depends(read_pair)], runtime: RuntimeOf, response: Response
+) -> Answer | Answers:
+    """Search by an image fused with a text, for models that fuse; among the pairs, where no target is named."""
+    search = Search(runtime, upload.fields, 1)
+    hasher = search.served.encoder(Modality.PAIR)
+    async with search.query.deadline():
+        batch = await search.query.encode_pairs(hasher, upload.files, [upload.fields.text])
+        return await search.answer(
+            response,
+            batch.codes,
+            target="pair",
+            fingerprint=hasher.fingerprint,
+            single=True,
+            truncated_tokens=batch.truncated_tokens.tolist(),
+        )
+
+
+@router.post("/code")
+async def search_code(body: CodeSearch, runtime: RuntimeOf, response: Response) -> Answer | Answers:
+    """Search by codes made earlier, no model needed; among the images, where no target is named."""
+    search = Search(runtime, body, len(body.codes))
+    codes = np.stack([from_hex(code, search.served.snapshot.bits) for code in body.codes])
+    async with search.query.deadline():
+        return await search.answer(
+            response, codes, target="image", fingerprint=body.fingerprint, single=len(body.codes) == 1
+        )
+
+
+@router.post("/item")
+async def search_item(body: ItemSearch, runtime: RuntimeOf, response: Response) -> Answer | Answers:
+    """More like a stored item, which is among the hits itself; in the same column, where no target is named."""
+    search = Search(runtime, body, 1)
+    snapshot = search.served.snapshot
+    async with search.query.deadline():
+        codes = await search.query.search(lambda: snapshot.codes_of(body.item_id, body.column))
+        if not len(codes):
+            detail = f"expected an item with a code in column {body.column!r}, but item {body.item_id!r} has none"
+            raise Problem("modality_not_supported", detail)
+        return await search.answer(
+            response, codes[:1], target=body.column, fingerprint=snapshot.manifest.fingerprint, single=True
+        )

@@ -1,0 +1,256 @@
+"""What the service holds: models, and for each index one immutable pair (generation, model), swapped as a whole.
+
+A query takes the pair once and keeps it to its end, so it never sees half a swap. A generation's files are closed by
+whoever drops the last reference to its pair: the swap, or the last query that still uses it.
+"""
+
+import json
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import structlog
+
+from app.batching import Stage
+from app.lookup import artifacts
+from app.problems import Problem, as_problem
+from app.settings import Settings
+from index.errors import ModelMismatch
+from index.generations import IndexDirectory, list_indexes
+from index.snapshot import Snapshot
+from model.errors import ArtifactError
+from model.hasher import Hasher, Modality
+
+log = structlog.get_logger(__name__)
+
+
+class LoadHasher(Protocol):
+    """Opens an artifact as a hasher of one code length."""
+
+    def __call__(self, artifact_dir: Path, bits: int, device: str) -> Hasher:
+        """The hasher; ``device`` is ``auto``, ``cpu`` or ``cuda``."""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Served:
+    """An opened generation with the model that made it."""
+
+    snapshot: Snapshot
+    hasher: Hasher | None  # None where the artifact is not there: codes can be searched, nothing can be encoded
+
+    def encoder(self, modality: Modality) -> Hasher:
+        """The model, if it encodes this modality.
+
+        Raises:
+            Problem: ``model_not_found`` or ``modality_not_supported``.
+        """
+        manifest = self.snapshot.manifest
+        if self.hasher is None:
+            raise Problem(
+                "model_not_found",
+                f"expected the artifact {manifest.artifact!r} that built index {manifest.index!r}, found none that "
+                "loads; restore it, rebuild the index with another model, or search by code",
+            )
+        require_modality(self.hasher, modality, manifest.artifact)
+        return self.hasher
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an index that is on disk is not served."""
+
+    code: str
+    detail: str
+
+
+class Models:
+    """Hashers by (artifact, bits), each loaded when it is first needed."""
+
+    def __init__(self, settings: Settings, load_hasher: LoadHasher) -> None:
+        self._settings = settings
+        self._load_hasher = load_hasher
+        self._lock = threading.Lock()
+        self._hashers: Mapping[tuple[str, int], Hasher] = {}
+
+    def names(self) -> list[str]:
+        """Every artifact there is."""
+        return artifacts(self._settings)
+
+    def method(self, name: str) -> str | None:
+        """How an artifact was trained; None where it does not say."""
+        try:
+            method = json.loads((self._settings.artifacts_dir / name / "manifest.json").read_bytes()).get("method")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return method if isinstance(method, str) else None
+
+    def loaded(self) -> Mapping[tuple[str, int], Hasher]:
+        """The hashers in memory."""
+        return MappingProxyType(self._hashers)
+
+    def get(self, name: str, bits: int, *, fingerprint: str | None = None) -> Hasher:
+        """The hasher, from memory or from disk; an artifact that was replaced on disk is loaded anew if asked for.
+
+        Raises:
+            Problem: ``model_not_found``, there is no such artifact, it is damaged, or it lacks this code length.
+            ModelMismatch: the artifact on disk has another fingerprint than the one asked for.
+        """
+        with self._lock:
+            hasher = self._hashers.get((name, bits))
+            if hasher is None or fingerprint not in (None, hasher.fingerprint):
+                hasher = self._load(name, bits)
+                if fingerprint not in (None, hasher.fingerprint):
+                    raise ModelMismatch(fingerprint, hasher.fingerprint)
+                self._hashers = {**self._hashers, (name, bits): hasher}
+            return hasher
+
+    def _load(self, name: str, bits: int) -> Hasher:
+        if name not in self.names():
+            known = ", ".join(self.names()) or "none"
+            raise Problem("model_not_found", f"expected the name of a model, found {name!r}; known: {known}")
+        try:
+            hasher = self._load_hasher(self._settings.artifacts_dir / name, bits, self._settings.device)
+        except ArtifactError as error:
+            log.warning("model_refused", model=name, bits=bits, reason=str(error))
+            detail = f"model {name!r} does not load at {bits} bits; the service's log has the reason"
+            raise Problem("model_not_found", detail) from error
+        log.info("model_loaded", model=name, bits=bits, device=hasher.device, fingerprint=hasher.fingerprint)
+        return hasher
+
+
+class Runtime:
+    """Opens, hands out and swaps what the routes work with. Every method may be called from any thread."""
+
+    def __init__(self, settings: Settings, load_hasher: LoadHasher) -> None:
+        self.settings = settings
+        self.models = Models(settings, load_hasher)
+        limits = settings.limits
+        self.encoding = Stage("encoding", threads=settings.encode_threads, queue=limits.queue)
+        self.searching = Stage("searching", threads=settings.search_threads, queue=limits.queue)
+        self._swapping = threading.Lock()
+        self._indexes: Mapping[str, Served | Refusal] = {}
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether every index on disk was opened or refused."""
+        return self._ready
+
+    def open_all(self) -> None:
+        """Open every index; one that cannot be served does not keep the others from it."""
+        for name in list_indexes(self.settings.indexes_dir):
+            try:
+                self.reload(name)
+            except Exception as error:  # also an unforeseen failure concerns this index alone
+                self._refuse(name, error)
+        self._ready = True
+        log.info("service_ready", indexes=len(self.served()), refused=len(self.refused()))
+
+    def served(self) -> dict[str, Served]:
+        """The indexes that answer."""
+        return {name: entry for name, entry in self._indexes.items() if isinstance(entry, Served)}
+
+    def refused(self) -> dict[str, Refusal]:
+        """The indexes that do not, with the reasons."""
+        return {name: entry for name, entry in self._indexes.items() if isinstance(entry, Refusal)}
+
+    def index(self, name: str | None) -> Served:
+        """The pair that answers for this index now; without a name the default index, or the only one.
+
+        Raises:
+            Problem: ``not_ready``, ``index_not_found``, ``invalid_request`` (no name where one is needed), or the
+                reason for which the index is refused.
+        """
+        name = name if name is not None else self._default_name()
+        match self._indexes.get(name):
+            case Served() as served:
+                return served
+            case Refusal(code, detail):
+                raise Problem(code, detail)
+        if not self._ready:
+            raise Problem("not_ready", f"index {name!r} is not open yet; try again when /readyz answers 200")
+        known = ", ".join(self._indexes) or "none"
+        raise Problem("index_not_found", f"expected the name of an index, found {name!r}; known: {known}")
+
+    def reload(self, name: str) -> None:
+        """Serve the generation that the index's pointer names; on any error the old one goes on serving."""
+        with self._swapping:
+            self._swap(name, self._open(name))
+
+    def rollback(self, name: str, generation: int | None) -> Served:
+        """Point the index to an earlier generation, the newest one below the current if none is given, and serve it.
+
+        Raises:
+            GenerationNotFound: there is no such generation.
+            ModelMismatch: the model that made it is gone; nothing changes.
+        """
+        with self._swapping:
+            directory = IndexDirectory(self.settings.indexes_dir / name)
+            served = self._open(name, directory.previous() if generation is None else generation)
+            directory.activate(served.snapshot.generation)
+            self._swap(name, served)
+            return served
+
+    def close(self) -> None:
+        """Wait for running work, then drop every index."""
+        self.encoding.close()
+        self.searching.close()
+        self._indexes = {}
+
+    def _open(self, name: str, generation: int | None = None) -> Served:
+        settings = self.settings
+        snapshot = Snapshot.open(
+            settings.indexes_dir / name, generation, engine=settings.engine, verify=settings.verify_on_open
+        )
+        served = Served(snapshot, self._hasher_for(snapshot))
+        weakref.finalize(served, snapshot.close)
+        return served
+
+    def _hasher_for(self, snapshot: Snapshot) -> Hasher | None:
+        manifest = snapshot.manifest
+        try:
+            return self.models.get(manifest.artifact, manifest.bits, fingerprint=manifest.fingerprint)
+        except Problem as problem:
+            log.warning("index_without_model", index=manifest.index, model=manifest.artifact, reason=problem.detail)
+            return None
+        except Exception:
+            snapshot.close()
+            raise
+
+    def _swap(self, name: str, served: Served) -> None:
+        self._indexes = dict(sorted({**self._indexes, name: served}.items()))
+        manifest = served.snapshot.manifest
+        log.info("index_swapped", index=name, generation=manifest.generation, model=manifest.artifact)
+
+    def _refuse(self, name: str, error: Exception) -> None:
+        problem = as_problem(error) or Problem("internal", "the index failed to open; the service's log has the reason")
+        log.error("index_refused", index=name, code=problem.code, exc_info=error)
+        with self._swapping:
+            self._indexes = {**self._indexes, name: Refusal(problem.code, problem.detail)}
+
+    def _default_name(self) -> str:
+        if self.settings.default_index is not None:
+            return self.settings.default_index
+        if not self._ready:
+            raise Problem("not_ready", "the indexes are not open yet; try again when /readyz answers 200")
+        names = list(self._indexes)
+        if len(names) != 1:
+            known = ", ".join(names) or "none"
+            raise Problem("invalid_request", f"index: expected a name, as there is not exactly one; known: {known}")
+        return names[0]
+
+
+def require_modality(hasher: Hasher, modality: Modality, model: str) -> None:
+    """Refuse what the model cannot encode.
+
+    Raises:
+        Problem: ``modality_not_supported``.
+    """
+    if modality not in hasher.modalities:
+        known = ", ".join(sorted(hasher.modalities))
+        detail = f"expected a model that encodes {modality}, found {model!r}, which encodes {known}"
+        raise Problem("modality_not_supported", detail)

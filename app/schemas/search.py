@@ -1,0 +1,129 @@
+"""Bodies of ``/v1/search``."""
+
+from typing import Any
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from app.schemas.base import (
+    AnswerBody,
+    CodeText,
+    Fingerprint,
+    IndexReference,
+    ModalityName,
+    ModelReference,
+    RequestBody,
+    TextQueries,
+    Took,
+)
+
+
+class SearchOptions(RequestBody):
+    """What every search may say."""
+
+    index: str | None = Field(
+        default=None, description="Name of the index; may be left out where the service has a default or a single one."
+    )
+    target: ModalityName | None = Field(
+        default=None, description="Column that is searched; each route has its own default."
+    )
+    limit: int = Field(default=10, ge=1, description="Hits on a page.")
+    radius: int | None = Field(
+        default=None,
+        ge=0,
+        description="Largest distance, inclusive, at most the bits of the index; none: the nearest, however far.",
+    )
+    filter: dict[str, JsonValue] | None = Field(
+        default=None, description='Metadata that hits must have: equality, `{"in": [...]}`, `{"gte": ...}` and so on.'
+    )
+    cursor: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="`next_cursor` of the page before, with everything else unchanged.",
+    )
+
+
+class TextSearch(TextQueries, SearchOptions):
+    """One text or several."""
+
+
+class ImageFields(SearchOptions):
+    """The form fields beside the files of an image search; forms carry text, so numbers are read from it."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class ImageSearch(SearchOptions):
+    """One image in JSON."""
+
+    image_base64: str = Field(min_length=1)
+
+
+class PairFields(ImageFields):
+    """The form fields beside the file of a pair search."""
+
+    text: str
+
+
+class CodeSearch(SearchOptions):
+    """Codes that the caller already has."""
+
+    codes: list[CodeText] = Field(min_length=1, description="Hex, bits / 4 digits each, as `/v1/encode` gives them.")
+    fingerprint: Fingerprint | None = Field(
+        default=None, description="Model that made the codes; when given, an index of another model refuses them."
+    )
+
+
+class ItemSearch(SearchOptions):
+    """A stored item as the query."""
+
+    item_id: str = Field(min_length=1)
+    column: ModalityName = Field(default="image", description="Which code of the item asks; also the default target.")
+
+
+class Tie(AnswerBody):
+    """The hits at one distance."""
+
+    first_rank: int
+    last_rank: int
+    size: int
+
+
+class Hit(AnswerBody):
+    """One item of an answer."""
+
+    id: str
+    distance: int = Field(description="Hamming distance, 0..bits.")
+    similarity: float = Field(description="1 - distance / bits.")
+    rank: int = Field(description="Position in the total order (distance, item id), from 1.")
+    tie: Tie
+    metadata: dict[str, Any]  # Any: JSON, checked when it was written
+    text: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    image_url: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+class Answer(AnswerBody):
+    """One page of hits for one query."""
+
+    hits: list[Hit]
+    total_within_radius: int | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Exact, however many hits the pages give; only for a radius search.",
+    )
+    truncated: bool = Field(description="More hits lie within the radius than the pages of one query give.")
+    next_cursor: str | None
+    truncated_tokens: int | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Tokens of the text that did not reach the encoder; only for a text query.",
+    )
+    index: IndexReference
+    model: ModelReference
+    took_ms: Took
+
+
+class Answers(AnswerBody):
+    """Answers to several queries, in their order."""
+
+    results: list[Answer]

@@ -1,0 +1,44 @@
+"""Fixtures of a service on a small index."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from api_home import Home, open_recorded_jobs, wait_until
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.runtime import LoadHasher
+from app.settings import Settings
+
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.add_artifact("demo")
+    home.add_generation("colors", "demo")
+    return home
+
+
+@pytest.fixture
+def serve(home: Home) -> Iterator[Serve]:
+    """Starts a service on the home; keyword arguments are settings."""
+    with ExitStack() as stack:
+
+        def start(*, ready: bool = True, load: LoadHasher | None = None, **values: object) -> TestClient:
+            settings = Settings(home=home.path, log_level="error", **values)
+            app = create_app(settings, load_hasher=load or home.load, open_jobs=open_recorded_jobs)
+            client = stack.enter_context(TestClient(app))
+            if ready:
+                wait_until(lambda: client.get("/readyz").status_code == 200)
+            return client
+
+        yield start
+
+
+@pytest.fixture
+def client(serve: Serve) -> TestClient:
+    return serve()
