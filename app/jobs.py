@@ -4,8 +4,9 @@ JobError
 ├── RebuildRunning   the index already has an unfinished rebuild
 ├── JobNotFound      no job with this id
 ├── SourceNotFound   no source with this name
-├── TooManyBadItems  a rebuild skipped more items than it may and did not swap
-├── VerifyFailed     a new generation differs from what it was made of and was not swapped
+├── ModelNotFound    no artifact with this name
+├── RebuildFailed    a rebuild found something wrong and did not swap
+│   └── TooManyBadItems
 └── JobsLocked       another process runs the jobs of this home
 """
 
@@ -68,12 +69,16 @@ class SourceNotFound(JobError):
     """No source of items has this name; the message lists the known ones."""
 
 
-class TooManyBadItems(JobError):
-    """More items were skipped than a rebuild may skip; the old generation stays."""
+class ModelNotFound(JobError):
+    """No artifact has this name; the message lists the known ones."""
 
 
-class VerifyFailed(JobError):
-    """A new generation is not what its items say; the old generation stays."""
+class RebuildFailed(JobError):
+    """Something is wrong with the source or with what was built from it; the old generation stays."""
+
+
+class TooManyBadItems(RebuildFailed):
+    """More items were skipped than a rebuild may skip."""
 
 
 class JobsLocked(JobError):

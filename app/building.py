@@ -1,0 +1,210 @@
+"""Items of a source and a hasher in, indexed items out: the one place where `index build` and the rebuild encode.
+
+A code depends on its own input only, so batches, threads and reuse change the speed and never a bit.
+"""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.jobs import RebuildFailed, Skipped, TooManyBadItems
+from index.codes import to_hex
+from index.snapshot import Codes, Snapshot
+from index.writer import IndexedItem
+from model.errors import ArchiveError, ImageError
+from model.hasher import Hasher, Modality
+from model.images import decode_image
+from model.items import Item, ItemArchive, content_hash
+
+SHARD_ITEMS = 256  # items between two checkpoints of a rebuild
+BATCH_ITEMS = 32
+THUMBNAIL_PX = 256
+MAX_SKIPPED = 0.1  # of all items; beyond it the source is broken, not a few of its items
+SAMPLE_ITEMS = 16  # encoded once more to check a generation
+
+
+class Texts(StrEnum):
+    """Which texts of an item's headline caption variant get a code."""
+
+    FIRST = "first"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What became of some items."""
+
+    items: tuple[IndexedItem, ...]  # in the order of the items that were given
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """One item, read: what its codes are made from, or the codes it already has."""
+
+    item: Item
+    texts: tuple[str, ...]
+    content_hash: str
+    thumbnail: bytes | None
+    image: Image.Image | None  # decoded only where it has to be encoded
+    known: Codes | None
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Reads, decodes and encodes items of one archive with one hasher."""
+
+    archive: ItemArchive
+    hasher: Hasher
+    texts: Texts = Texts.FIRST
+    known_codes: Callable[[str], Codes | None] | None = None  # by content hash, of the same model and ``texts``
+    workers: int = 2
+
+    def encode(self, items: Sequence[Item], *, progress: Callable[[int], None]) -> Shard:
+        """Encode items, in order; ``progress`` hears how many were handled since it was last called.
+
+        An exception out of ``progress`` stops the work within a batch per worker.
+        """
+        built: list[IndexedItem] = []
+        skipped: list[Skipped] = []
+        batches = [items[start : start + BATCH_ITEMS] for start in range(0, len(items), BATCH_ITEMS)]
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="build") as pool:
+            for batch, shard in zip(batches, pool.map(self._encode_batch, batches), strict=True):
+                built += shard.items
+                skipped += shard.skipped
+                progress(len(batch))
+        return Shard(tuple(built), tuple(skipped))
+
+    def _encode_batch(self, items: Sequence[Item]) -> Shard:
+        inputs: list[_Inputs] = []
+        skipped: list[Skipped] = []
+        for item in items:
+            try:
+                inputs.append(self._read(item))
+            except (ArchiveError, ImageError) as error:
+                skipped.append(Skipped(item.id, str(error)))
+        codes = self._codes([one for one in inputs if one.known is None])
+        built = tuple(self._indexed(one, one.known or codes[one.item.id]) for one in inputs)
+        return Shard(built, tuple(skipped))
+
+    def _read(self, item: Item) -> _Inputs:
+        data = self.archive.read_image(item) if item.image is not None else None
+        texts = self._texts_of(item)
+        if data is None and not texts:
+            raise ArchiveError("the item has neither an image nor a text")
+        digest = content_hash(data, _hashed_text(texts))
+        known = self._known(digest, image=data is not None, text=bool(texts))
+        image = decode_image(data) if data is not None and known is None else None
+        small = None if data is None else thumbnail(data, image)
+        return _Inputs(item, texts, digest, small, image, known)
+
+    def _texts_of(self, item: Item) -> tuple[str, ...]:
+        headline = self.archive.info.captions[:1]
+        texts = tuple(text for variant in headline for text in item.texts.get(variant, ()) if text.strip())
+        return texts if self.texts is Texts.ALL else texts[:1]
+
+    def _known(self, digest: str, *, image: bool, text: bool) -> Codes | None:
+        wanted = {Modality.IMAGE} if image else set()
+        wanted |= {Modality.TEXT} if text else set()
+        codes = None if self.known_codes is None else self.known_codes(digest)
+        return codes if codes is not None and set(codes) == wanted & self.hasher.modalities else None
+
+    def _codes(self, inputs: Sequence[_Inputs]) -> dict[str, dict[str, NDArray[np.uint8]]]:
+        codes: dict[str, dict[str, NDArray[np.uint8]]] = {one.item.id: {} for one in inputs}
+        if Modality.IMAGE in self.hasher.modalities:
+            images = [(one.item.id, one.image) for one in inputs if one.image is not None]
+            encoded = self.hasher.encode_images([image for _, image in images])
+            for (item_id, _), code in zip(images, encoded.codes, strict=True):
+                codes[item_id][Modality.IMAGE] = code[np.newaxis]
+        if Modality.TEXT in self.hasher.modalities:
+            encoded = self.hasher.encode_texts([text for one in inputs for text in one.texts])
+            start = 0
+            for one in inputs:
+                if one.texts:
+                    codes[one.item.id][Modality.TEXT] = encoded.codes[start : start + len(one.texts)]
+                    start += len(one.texts)
+        return codes
+
+    def _indexed(self, one: _Inputs, codes: Codes) -> IndexedItem:
+        metadata = {**one.item.metadata, "labels": list(one.item.labels)}
+        if self.texts is Texts.ALL:
+            metadata["texts"] = list(one.texts)
+        text = one.texts[0] if one.texts else None
+        return IndexedItem(
+            id=one.item.id,
+            content_hash=one.content_hash,
+            text=text,
+            metadata=metadata,
+            thumbnail=one.thumbnail,
+            codes=codes,
+        )
+
+
+def check_skipped(skipped: Sequence[Skipped], total: int) -> None:
+    """Refuse to go on when more than ``MAX_SKIPPED`` of the items were bad.
+
+    Raises:
+        TooManyBadItems: with the first reasons.
+    """
+    if len(skipped) > MAX_SKIPPED * total:
+        reasons = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:3])
+        raise TooManyBadItems(
+            f"expected at most {MAX_SKIPPED:.0%} of {total:,} items to be bad, found {len(skipped):,} ({reasons}); "
+            "repair the source, then start again"
+        )
+
+
+def check_sample(snapshot: Snapshot, builder: Builder, items: Sequence[Item]) -> None:
+    """Encode a few of the items again and compare with the stored codes, bit by bit.
+
+    Raises:
+        RebuildFailed: a code differs.
+    """
+    sample = items[:: max(1, len(items) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
+    for item in builder.encode(sample, progress=lambda _: None).items:
+        made = {modality: [to_hex(code) for code in codes] for modality, codes in item.codes.items()}
+        stored = snapshot.item(item.id).codes
+        if stored != made:
+            raise RebuildFailed(
+                f"item {item.id} of generation {snapshot.generation}: expected the codes {made}, found {stored}; "
+                "build again without reuse"
+            )
+
+
+def thumbnail(data: bytes, image: Image.Image | None = None) -> bytes:
+    """A WebP of at most ``THUMBNAIL_PX`` a side; a plain small WebP file is returned as it is.
+
+    ``image`` is the decoded file where the caller has it.
+
+    Raises:
+        ImageError: ``data`` has to be decoded and cannot be.
+    """
+    if _is_small_webp(data):
+        return data
+    small = (image or decode_image(data)).copy()
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80, method=4)
+    return buffer.getvalue()
+
+
+def _is_small_webp(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+            plain = getattr(image, "n_frames", 1) == 1 and not image.getexif()
+            return plain and max(image.size) <= THUMBNAIL_PX
+    except OSError:
+        return False
+
+
+def _hashed_text(texts: Sequence[str]) -> str | None:
+    if len(texts) < 2:
+        return texts[0] if texts else None
+    return json.dumps(list(texts), ensure_ascii=False)

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import numpy as np
+
+from app.shard_file import read_shard, write_shard
+from index.writer import IndexedItem
+
+
+def test_items_come_back_as_they_were_written(tmp_path: Path) -> None:
+    codes = {"image": np.array([[1, 255]], np.uint8), "text": np.array([[0, 7], [128, 3]], np.uint8)}
+    items = [
+        IndexedItem("a\u2028b", "hash", "text\nwith a line", {"labels": ["x"], "n": 1.5}, b"\x00webp", codes),
+        IndexedItem("c", "other hash", None, {}, None, {}),
+    ]
+    write_shard(tmp_path / "shard", items)
+    for written, read in zip(items, read_shard(tmp_path / "shard", 16), strict=True):
+        assert read.codes.keys() == written.codes.keys()
+        assert all(np.array_equal(read.codes[name], written.codes[name]) for name in written.codes)
+        assert (read.id, read.content_hash, read.text) == (written.id, written.content_hash, written.text)
+        assert (read.metadata, read.thumbnail) == (written.metadata, written.thumbnail)
