@@ -18,6 +18,7 @@ from index.generations import CURRENT, IndexDirectory
 from index.item_file import JSON, ItemFile
 from index.manifest import ITEMS, GenerationManifest, codes_file, rows_file
 from index.ranking import RankedHit, page
+from index.search import check_engine
 from index.search.validation import check_at_least, check_queries, check_radius
 from index.verification import Verified, check_contents
 
@@ -51,6 +52,7 @@ class Snapshot:
     """One immutable generation; open it with ``open``."""
 
     def __init__(self, directory: Path, name: str, manifest: GenerationManifest, *, engine: str, verify: bool) -> None:
+        check_engine(engine)
         check_files(directory, manifest.files, checksums=verify)
         self.path = directory
         self.index = name
@@ -260,7 +262,7 @@ def verify_index(index_dir: Path, generation: int | None = None) -> Verified:
         IndexNotFound, GenerationNotFound: there is nothing to verify.
         IndexCorrupt, IndexFormatUnsupported: a file is damaged, or of a newer version; the message names it.
     """
-    with Snapshot.open(index_dir, generation, engine="numpy", verify=True) as snapshot:
+    with Snapshot.open(index_dir, generation) as snapshot:
         return snapshot.verify()
 
 

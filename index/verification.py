@@ -10,7 +10,6 @@ from index.columns import Column
 from index.errors import IndexCorrupt
 from index.item_file import ItemFile
 from index.manifest import ITEMS, GenerationManifest, codes_file, rows_file
-from index.search import NumpyEngine
 
 SAMPLE = 32
 
@@ -64,10 +63,10 @@ def _check_column(directory: Path, items: int, column: Column) -> int:
             f"{directory / rows_file(name)}: expected ascending rows of {items:,} items, found others; rebuild"
         )
     sample = np.unique(np.linspace(0, len(rows) - 1, num=min(SAMPLE, len(rows))).astype(np.int64))
-    hits = NumpyEngine(column.codes).within(column.codes[sample], 0, limit=max(1, len(rows)))
+    hits = column.search(column.codes[sample], radius=0, limit=max(1, len(rows)), items=None)
     for query, position in enumerate(sample.tolist()):
-        if position not in hits.rows[hits.offsets[query] : hits.offsets[query + 1]]:
+        if rows[position] not in hits.rows[hits.offsets[query] : hits.offsets[query + 1]]:
             raise IndexCorrupt(
-                f"{directory / codes_file(name)}: code {position} is not found at distance 0 of itself; rebuild"
+                f"{directory / codes_file(name)}: code {position} does not find its own item at distance 0; rebuild"
             )
     return len(sample)
