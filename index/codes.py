@@ -56,6 +56,8 @@ def from_hex(text: str, bits: int) -> NDArray[np.uint8]:
 
 def distances(query: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Hamming distances of one (bits / 8,) query to (N, bits / 8) codes: the definition for every engine."""
+    if len(query) != codes.shape[1]:
+        raise InvalidQuery(f"expected a query of {codes.shape[1] * 8} bits, found {len(query) * 8}")
     total = np.zeros(len(codes), dtype=np.int32)
     for query_word, words in zip(words_of(query[np.newaxis]).T, words_of(codes).T, strict=True):
         total += np.bitwise_count(words ^ query_word)

@@ -53,7 +53,7 @@ class IndexDirectory:
 
     def reserve(self) -> int:
         """Take the next number by creating its unfinished directory, which survives a crash."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._create()
         while True:
             number = self.next_number()
             try:
@@ -164,11 +164,17 @@ class IndexDirectory:
 
     def fresh(self, generation: int) -> Path:
         """An empty unfinished directory for a reserved generation; what an earlier attempt left in it is dropped."""
+        self._create()
         path = self._unfinished(generation)
         if path.exists():
             shutil.rmtree(path)
-        path.mkdir(parents=True)
+        path.mkdir()
         return path
+
+    def _create(self) -> None:
+        if not self.path.is_dir():
+            self.path.mkdir(parents=True, exist_ok=True)
+            sync(self.path.parent)
 
     def _unfinished(self, generation: int) -> Path:
         path = self.generation_path(generation)

@@ -43,6 +43,11 @@ def test_distance_to_the_complement_is_the_code_length(width: int) -> None:
     assert distances(np.zeros(width, dtype=np.uint8), codes).tolist() == [8 * width, 0]
 
 
+def test_a_query_of_another_length_is_refused() -> None:
+    with pytest.raises(InvalidQuery, match="expected a query of 16 bits, found 8"):
+        distances(np.zeros(1, dtype=np.uint8), np.zeros((3, 2), dtype=np.uint8))
+
+
 def test_codes_that_are_a_slice_of_wider_ones_are_measured_alike() -> None:
     wide = np.arange(64, dtype=np.uint8).reshape(4, 16)
     assert distances(wide[0, :8], wide[:, :8]).tolist() == distances(wide[0, :8].copy(), wide[:, :8].copy()).tolist()

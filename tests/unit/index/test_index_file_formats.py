@@ -26,7 +26,8 @@ def columns(schema: str) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(":memory:")
     connection.executescript(schema)
     found = connection.execute(
-        "SELECT m.name, c.name, c.type, c.'notnull', c.pk FROM sqlite_master m, pragma_table_info(m.name) c ORDER BY 1, 2"
+        "SELECT m.name, c.name, c.type, c.'notnull', c.pk FROM sqlite_master m, pragma_table_info(m.name) c "
+        "ORDER BY m.name, c.name"
     ).fetchall()
     connection.close()
     return found
