@@ -14,6 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.problems import Problem
 from app.settings import Limits
+from index.filters import is_unicode
 
 FORM = "multipart/form-data"
 JSON = "application/json"
@@ -43,13 +44,15 @@ def is_json(request: Request) -> bool:
 
 
 def check_texts(texts: Sequence[str], limits: Limits) -> None:
-    """Refuse texts that are too many, too long or blank.
+    """Refuse texts that are too many, too long, blank or not Unicode.
 
     Raises:
         Problem: ``empty_input`` or ``invalid_request``.
     """
     check_count(len(texts), limits)
     for position, text in enumerate(texts):
+        if not is_unicode(text):
+            raise Problem("invalid_request", f"query: expected Unicode, found a lone surrogate in text {position}")
         if not text.strip():
             raise Problem("empty_input", f"expected some text, found text {position} blank")
         if len(text) > limits.text_chars:

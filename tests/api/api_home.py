@@ -2,8 +2,9 @@
 
 import io
 import json
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +19,11 @@ from index.generations import IndexDirectory
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.errors import ArtifactError
 from model.fake import FakeHasher
-from model.hasher import Hasher
+from model.hasher import EncodedBatch, Hasher, Modality
 
 COLORS = ("red", "green", "blue", "gold", "gray", "navy", "pink", "teal", "plum", "tan", "snow", "lime")
 BITS = 64
+Serve = Callable[..., TestClient]  # keyword arguments are settings
 
 
 def png(color: str = "red", size: tuple[int, int] = (8, 6)) -> bytes:
@@ -143,3 +145,29 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
 @asynccontextmanager
 async def open_recorded_jobs(settings: Settings, runtime: Runtime) -> AsyncIterator[RecordedJobs]:
     yield RecordedJobs(runtime)
+
+
+class FusingHasher(FakeHasher):
+    """Fuses by taking the text's code."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__(bits, seed="fusing")
+        self.modalities = frozenset(Modality)
+
+    def encode_pairs(self, images: Sequence[Image.Image], texts: Sequence[str]) -> EncodedBatch:
+        assert len(images) == len(texts)
+        return self.encode_texts(texts)
+
+
+class GatedHasher(FakeHasher):
+    """Encodes texts only while its gate is open."""
+
+    def __init__(self, bits: int, *, seed: str = "demo") -> None:
+        super().__init__(bits, seed=seed)
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+
+    def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
+        self.entered.release()
+        assert self.gate.wait(10)
+        return super().encode_texts(texts)

@@ -1,18 +1,16 @@
 """Fixtures of a service on a small index."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from api_home import Home, open_recorded_jobs, wait_until
+from api_home import Home, Serve, open_recorded_jobs, wait_until
 from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.runtime import LoadHasher
 from app.settings import Settings
-
-Serve = Callable[..., TestClient]
 
 
 @pytest.fixture
