@@ -3,6 +3,7 @@
 import json
 import queue
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class ItemFile:
         self._path = path
         self._idle: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
         self._open = True
+        self._closing = threading.Lock()
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         try:
             for _ in range(CONNECTIONS):
@@ -72,19 +74,15 @@ class ItemFile:
 
     def close(self) -> None:
         """Wait for running reads, then close; closing twice is no error."""
-        if not self._open:
-            return
-        self._open = False
+        with self._closing:
+            if not self._open:
+                return
+            self._open = False
         for _ in range(CONNECTIONS):
             connection = self._idle.get()
             if connection is not None:
                 connection.close()
         self._idle.put(None)  # tells late readers
-
-    def count(self) -> int:
-        """Items, from the last row's number."""
-        found = self._one("SELECT max(row) + 1 FROM items", ())
-        return int(found[0] or 0) if found else 0
 
     def row_of(self, item_id: str) -> int:
         """The row of an item.

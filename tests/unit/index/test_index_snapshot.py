@@ -54,6 +54,11 @@ def test_an_item_with_several_codes_is_one_hit_at_its_smallest_distance(snapshot
     assert answer.total == 2
 
 
+def test_a_page_of_items_with_several_codes_counts_items(snapshot: Snapshot) -> None:
+    answer = ask(snapshot, "text", limit=1)
+    assert (ids(snapshot, answer), answer.total, answer.more) == ("e", 2, True)
+
+
 def test_a_page_says_whether_more_follow(snapshot: Snapshot) -> None:
     assert ask(snapshot, limit=3).more
     assert not ask(snapshot, limit=3, offset=1).more

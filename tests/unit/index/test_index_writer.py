@@ -48,6 +48,19 @@ def test_the_manifest_counts_columns(snapshot: Snapshot) -> None:
     assert text.ones == (2, 1, 1, *[0] * 13)
 
 
+def test_the_manifest_types_metadata_fields(tmp_path: Path, make_item: Make, make_spec: Make) -> None:
+    fields = {"none": None, "nested": {"a": 1}, "empty": [], "list": [None, "a"], "both": [1, True], "plain": 2.5}
+    manifest = write_generation(tmp_path / "demo", make_spec(), [make_item("a", metadata=fields)])
+    assert manifest.fields == {
+        "none": "object",
+        "nested": "object",
+        "empty": "object",
+        "list": "string",
+        "both": "mixed",
+        "plain": "number",
+    }
+
+
 def test_codes_and_rows_are_plain_arrays(index_dir: Path) -> None:
     generation = index_dir / "generation-000001"
     assert np.fromfile(generation / "text.rows", dtype="<i8").tolist() == [3, 3, 4]
