@@ -1,0 +1,320 @@
+"""Rebuilds through the real workflow engine; one home for the module, one index for each test."""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL.Image import Image
+from tiny_home import make_archive, make_home
+
+import app.rebuild
+from app.building import BATCH_ITEMS, SHARD_ITEMS
+from app.jobs import Job, JobNotFound, JobsLocked, JobState, ModelNotFound, RebuildRunning, SourceNotFound
+from app.rebuild import Rebuilds
+from app.settings import Settings
+from index.errors import IndexNotFound
+from index.generations import IndexDirectory
+from index.snapshot import Snapshot
+from model.fake import FakeHasher
+from model.hasher import EncodedBatch
+
+ITEMS = 700
+DATABASE = 560  # three shards
+WAIT_S = 30.0
+
+
+class Gate:
+    """Lets a number of images through to the hashers, then makes them wait."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._left: float = float("inf")
+        self.encoded = 0
+
+    def open(self) -> None:
+        self.allow(float("inf"))
+
+    def allow(self, images: float) -> None:
+        with self._changed:
+            self._left, self.encoded = images, 0
+            self._changed.notify_all()
+
+    def wait(self, images: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._left >= images, WAIT_S)
+            self._left -= images
+            self.encoded += images
+
+
+class GatedHasher(FakeHasher):
+    def __init__(self, gate: Gate, bits: int, seed: str) -> None:
+        super().__init__(bits, seed=seed)
+        self._gate = gate
+
+    def encode_images(self, images: Sequence[Image]) -> EncodedBatch:
+        self._gate.wait(len(images))
+        return super().encode_images(images)
+
+
+class Home:
+    """A home whose rebuilds run in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.settings = Settings(home=make_home(path, ITEMS))
+        make_archive(path / "data" / "few-bad" / "archive.zip", 100, bad=(3, 7))
+        make_archive(path / "data" / "many-bad" / "archive.zip", 100, bad=range(0, 100, 2))
+        self.gate = Gate()
+        self.swapped: list[str] = []
+        self.rebuilds = self.open()
+
+    def open(self) -> Rebuilds:
+        return Rebuilds(
+            self.settings,
+            load_hasher=lambda path, bits, device: GatedHasher(self.gate, bits, path.name),
+            on_swap=self.swapped.append,
+        )
+
+    def directory(self, index: str) -> IndexDirectory:
+        return IndexDirectory(self.settings.indexes_dir / index)
+
+    def wait(self, job: Job, until: Callable[[Job], bool] = lambda job: job.state.final) -> Job:
+        deadline = time.monotonic() + WAIT_S
+        while not until(job):
+            assert time.monotonic() < deadline, job
+            time.sleep(0.01)
+            job = self.rebuilds.get(job.id)
+        return job
+
+    def build(self, index: str) -> Job:
+        """Generation 1 of an index."""
+        return self.wait(self.rebuilds.start(index, source="tiny", model="first"))
+
+    def leftovers(self) -> list[str]:
+        """Names under the home that only an unfinished job may have."""
+        work = [path.name for path in self.settings.jobs_dir.iterdir() if path.is_dir()]
+        return work + [path.name for path in self.settings.indexes_dir.glob("*/*.tmp")]
+
+
+@pytest.fixture(scope="module")
+def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app.rebuild, "POLL_S", 0.05)
+        home = Home(tmp_path_factory.mktemp("home"))
+        home.rebuilds.launch()
+        yield home
+        home.rebuilds.close()
+
+
+@pytest.fixture
+def home(module_home: Home) -> Iterator[Home]:
+    yield module_home
+    module_home.gate.open()
+    for job in module_home.rebuilds.list():
+        module_home.wait(job)
+
+
+def test_a_rebuild_makes_an_index_and_tells_the_server(home: Home) -> None:
+    job = home.wait(home.rebuilds.start("new", source="tiny", model="first", bits=32))
+    assert (job.state, job.done, job.total, job.skipped, job.error) == (JobState.DONE, DATABASE, DATABASE, (), None)
+    assert job.rate is not None
+    assert home.swapped[-1] == "new"
+    with Snapshot.open(home.settings.indexes_dir / "new") as snapshot:
+        manifest = snapshot.manifest
+    assert (manifest.items, manifest.bits, manifest.artifact, manifest.source) == (DATABASE, 32, "first", "tiny")
+    assert home.leftovers() == []
+
+
+def test_what_is_not_given_stays_and_codes_are_reused(home: Home) -> None:
+    home.build("same")
+    home.gate.allow(2 * BATCH_ITEMS)  # enough for the sample that is checked, not for the items
+    job = home.wait(home.rebuilds.start("same"))
+    assert job.state is JobState.DONE
+    directory = home.directory("same")
+    old, new = directory.manifest(1), directory.manifest(2)
+    assert replace(old, generation=2, created="", files={}) == replace(new, created="", files={})
+    assert old.files["image.codes"] == new.files["image.codes"]
+
+
+def test_without_reuse_every_item_is_encoded(home: Home) -> None:
+    home.build("anew")
+    home.gate.open()
+    home.gate.allow(10_000)
+    home.wait(home.rebuilds.start("anew", reuse=False))
+    assert home.gate.encoded >= DATABASE
+
+
+def test_the_swap_activates_the_pair_and_rollback_restores_it(home: Home) -> None:
+    home.build("pair")
+    directory = home.directory("pair")
+    before = directory.current()
+    home.wait(home.rebuilds.start("pair", model="second", bits=128))
+    after = directory.current()
+    assert before is not None
+    assert after is not None
+    assert (after.artifact, after.generation) == ("second", 2)
+    assert after.fingerprint == FakeHasher(128, seed="second").fingerprint
+    assert directory.rollback() == before
+
+
+def test_two_generations_are_kept(home: Home) -> None:
+    home.build("pruned")
+    for _ in range(2):
+        home.wait(home.rebuilds.start("pruned"))
+    assert home.directory("pruned").generations() == [2, 3]
+
+
+def test_a_dry_run_does_everything_but_the_swap(home: Home) -> None:
+    home.build("dry")
+    swaps = len(home.swapped)
+    job = home.wait(home.rebuilds.start("dry", model="second", dry_run=True))
+    assert (job.state, job.done) == (JobState.DONE, DATABASE)
+    assert home.directory("dry").generations() == [1]
+    assert len(home.swapped) == swaps
+    assert home.leftovers() == []
+
+
+def test_progress_has_a_rate_and_the_time_left(home: Home) -> None:
+    home.gate.allow(SHARD_ITEMS + 2 * BATCH_ITEMS)
+    job = home.rebuilds.start("progress", source="tiny", model="first")
+    assert job.state in (JobState.QUEUED, JobState.RUNNING)
+    job = home.wait(job, lambda job: job.done > SHARD_ITEMS)
+    assert (job.state, job.total) == (JobState.RUNNING, DATABASE)
+    assert job.rate is not None
+    assert job.eta_s is not None
+    assert job.rate * job.eta_s == pytest.approx(DATABASE - job.done, rel=0.1)
+
+
+def test_an_index_has_one_rebuild_at_a_time(home: Home) -> None:
+    home.gate.allow(0)
+    running = home.rebuilds.start("one", source="tiny", model="first")
+    with pytest.raises(RebuildRunning, match="'one' already has a rebuild"):
+        home.rebuilds.start("one", source="tiny", model="first")
+    home.wait(running, lambda job: job.state is JobState.RUNNING)
+    other = home.rebuilds.start("other", source="tiny", model="first")
+    assert other.state is JobState.QUEUED
+    home.gate.open()
+    assert home.wait(running).state is home.wait(other).state is JobState.DONE
+
+
+def test_an_idempotency_key_names_one_job(home: Home) -> None:
+    def start(index: str) -> Job:
+        return home.rebuilds.start(index, source="tiny", model="first", idempotency_key="k")
+
+    home.gate.allow(0)
+    job = start("key")
+    assert start("key").id == job.id
+    home.gate.open()
+    home.wait(job)
+    assert start("key") == home.rebuilds.get(job.id)
+    assert home.wait(start("key-2")).id != job.id
+
+
+def test_a_cancelled_rebuild_leaves_nothing(home: Home) -> None:
+    home.build("cancelled")
+    home.gate.allow(SHARD_ITEMS)
+    job = home.rebuilds.start("cancelled", model="second")
+    home.wait(job, lambda job: job.done >= SHARD_ITEMS - BATCH_ITEMS)
+    assert home.rebuilds.cancel(job.id).state is JobState.CANCELLED
+    home.gate.open()
+    assert home.wait(home.rebuilds.start("cancelled")).state is JobState.DONE
+    assert home.rebuilds.get(job.id).state is JobState.CANCELLED
+    assert len(home.directory("cancelled").generations()) == 2
+    assert home.leftovers() == []
+
+
+def test_a_queued_rebuild_can_be_cancelled(home: Home) -> None:
+    home.gate.allow(0)
+    home.rebuilds.start("busy", source="tiny", model="first")
+    queued = home.rebuilds.start("waiting", source="tiny", model="first")
+    assert home.rebuilds.cancel(queued.id).state is JobState.CANCELLED
+    assert home.directory("waiting").current() is None
+
+
+def test_a_finished_job_stays_finished(home: Home) -> None:
+    job = home.build("finished")
+    assert home.rebuilds.cancel(job.id) == job
+
+
+def test_bad_items_are_left_out_and_listed(home: Home) -> None:
+    job = home.wait(home.rebuilds.start("few", source="few-bad", model="first"))
+    assert job.state is JobState.DONE
+    assert [one.id for one in job.skipped] == ["item-0003", "item-0007"]
+    assert "expected a whole image" in job.skipped[0].reason
+    assert home.directory("few").manifest(1).items == 78
+
+
+def test_too_many_bad_items_keep_the_old_generation(home: Home) -> None:
+    home.build("many")
+    job = home.wait(home.rebuilds.start("many", source="many-bad"))
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert "at most 10% of 80 items to be bad, found 40" in job.error
+    assert len(job.skipped) == 40
+    current = home.directory("many").current()
+    assert current is not None
+    assert current.generation == 1
+    assert home.directory("many").generations() == [1]
+    assert home.leftovers() == []
+
+
+def test_unknown_names_are_refused_with_the_known_ones(home: Home) -> None:
+    with pytest.raises(SourceNotFound, match=r"known: few-bad, many-bad, .*tiny"):
+        home.rebuilds.start("x", source="../tiny", model="first")
+    with pytest.raises(ModelNotFound, match="known: first, second"):
+        home.rebuilds.start("x", source="tiny", model="../artifacts/first")
+    with pytest.raises(IndexNotFound, match="name a source and a model"):
+        home.rebuilds.start("x", model="first")
+    with pytest.raises(JobNotFound, match="no job 'x'"):
+        home.rebuilds.get("x")
+    with pytest.raises(JobNotFound):
+        home.rebuilds.cancel("x")
+
+
+def test_jobs_are_listed_newest_first(home: Home) -> None:
+    first, second = home.build("listed-1"), home.build("listed-2")
+    assert home.rebuilds.list()[:2] == [second, first]
+
+
+def test_a_home_has_one_worker(home: Home) -> None:
+    with pytest.raises(JobsLocked, match="belong to another running crossbit process"):
+        home.open().launch()
+
+
+def test_the_engine_writes_no_pickle_and_nothing_to_the_console(home: Home) -> None:
+    home.build("quiet")
+    with sqlite3.connect(f"file:{home.settings.jobs_dir / 'jobs.sqlite'}?mode=ro", uri=True) as connection:
+        found = connection.execute("SELECT DISTINCT serialization FROM workflow_status").fetchall()
+        found += connection.execute("SELECT DISTINCT serialization FROM operation_outputs").fetchall()
+    connection.close()
+    assert set(found) == {("portable_json",)}
+    assert not any(isinstance(handler, logging.StreamHandler) for handler in logging.getLogger("dbos").handlers)
+
+
+def test_closing_keeps_what_is_done_and_the_next_launch_goes_on(home: Home) -> None:
+    home.gate.allow(SHARD_ITEMS + 3 * BATCH_ITEMS)
+    job = home.rebuilds.start("resumed", source="tiny", model="first")
+    home.wait(job, lambda job: job.done > SHARD_ITEMS)
+    home.gate.open()
+    home.rebuilds.close()
+    assert home.directory("resumed").current() is None
+    home.gate.allow(10_000)
+    home.rebuilds = home.open()
+    home.rebuilds.launch()
+    assert home.wait(home.rebuilds.get(job.id)).state is JobState.DONE
+    assert home.gate.encoded < DATABASE
+    assert home.directory("resumed").manifest(1).items == DATABASE
+
+
+def test_a_launch_cleans_up_behind_jobs_that_are_over(home: Home) -> None:
+    job = home.build("swept")
+    home.rebuilds.close()
+    (home.settings.jobs_dir / job.id).mkdir()
+    home.rebuilds = home.open()
+    home.rebuilds.launch()
+    assert home.leftovers() == []
+    assert home.directory("swept").generations() == [1]

@@ -1,0 +1,140 @@
+"""Runs one rebuild to its end in a chain of processes, each killed at the first point where none was killed before.
+
+Points lie before and after every step, before every fsync, and before and after every rename. After each kill the index
+must open with all its checksums; the last line on standard output is a JSON report for the test that started this.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tiny_home import DATA, load_fake, make_home
+
+import app.rebuild
+from app.building import SHARD_ITEMS
+from app.jobs import JobState
+from app.rebuild import Rebuilds
+from app.rebuild_steps import RebuildSteps
+from app.settings import Settings
+from index.generations import IndexDirectory
+from index.snapshot import Snapshot
+
+STEPS = ("plan", "encode_shard", "write", "verify", "swap", "prune")
+INDEX = "demo"
+KEY = "the only job"
+
+
+def work(home: Path, model: str, point: Callable[[str], None] | None) -> None:
+    """Start or resume the job and see it through; ``point`` is told where the process is."""
+    if point is not None:
+        mark_points(point)
+    rebuilds = Rebuilds(Settings(home=home), load_hasher=load_fake, on_swap=lambda index: None)
+    rebuilds.launch()
+    job = rebuilds.start(INDEX, source=DATA, model=model, idempotency_key=f"{KEY} {model}")
+    while not job.state.final:
+        time.sleep(0.02)
+        job = rebuilds.get(job.id)
+    if (job.state, job.done) != (JobState.DONE, job.total):
+        raise SystemExit(f"unexpected end: {job}")
+    rebuilds.close()
+
+
+def mark_points(point: Callable[[str], None]) -> None:
+    """Call ``point`` around everything in a rebuild that changes the disk."""
+    step = ""
+
+    def around(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def marked(self: RebuildSteps, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any step
+            nonlocal step
+            step = name + "".join(f" {arg}" for arg in args if isinstance(arg, int))
+            point(f"{step}: before")
+            result = call(self, *args, **kwargs)
+            point(f"{step}: after")
+            return result
+
+        return marked
+
+    for name in STEPS:
+        setattr(RebuildSteps, name, around(name, getattr(RebuildSteps, name)))
+    fsync, replace = os.fsync, os.replace
+    calls: dict[str, int] = {}
+
+    def here(what: str) -> str:
+        calls[f"{step} {what}"] = calls.get(f"{step} {what}", 0) + 1
+        return f"{step}: {what} {calls[f'{step} {what}']}"
+
+    def marked_fsync(descriptor: int) -> None:
+        point(here("fsync"))
+        fsync(descriptor)
+
+    def marked_replace(source: Any, target: Any) -> None:  # noqa: ANN401 - any path
+        where = here("rename")
+        point(f"{where}, before")
+        replace(source, target)
+        point(f"{where}, after")
+
+    os.fsync, os.replace = marked_fsync, marked_replace
+
+
+def check_served(home: Path, seen: list[int]) -> None:
+    """The index opens, and a generation that was once served is followed by no older one."""
+    with Snapshot.open(home / "indexes" / INDEX) as snapshot:
+        model = "first" if snapshot.generation == 1 else "second"
+        if snapshot.manifest.artifact != model or snapshot.generation < seen[-1]:
+            raise SystemExit(f"served {snapshot.manifest} after generation {seen[-1]}")
+        seen.append(snapshot.generation)
+
+
+def main(home: Path) -> None:
+    app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
+    make_home(home, 2 * SHARD_ITEMS)
+    run(lambda: work(home, "first", None))
+    killed: list[str] = []
+    seen = [1]
+    log = home / "killed"
+
+    def point(name: str) -> None:
+        if name not in killed:
+            log.write_text(name, encoding="utf-8")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    while True:
+        status = run(lambda: work(home, "second", point))
+        check_served(home, seen)
+        if status == 0:
+            break
+        killed.append(log.read_text(encoding="utf-8"))
+    jobs = sorted(path.name for path in (home / "jobs").iterdir())
+    unfinished = [path.name for path in (home / "indexes").glob("*/*.tmp") if path.is_dir() and any(path.iterdir())]
+    report = {
+        "killed": killed,
+        "seen": seen,
+        "generations": IndexDirectory(home / "indexes" / INDEX).generations(),
+        "jobs": jobs,
+        "unfinished": unfinished,
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
+
+
+def run(call: Callable[[], None]) -> int:
+    """Call in a forked process; returns 0, or the signal that killed it."""
+    child = os.fork()
+    if child == 0:
+        call()
+        sys.stdout.flush()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status)
+    if os.WEXITSTATUS(status):
+        raise SystemExit(f"a worker failed with {os.WEXITSTATUS(status)}")
+    return 0
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
