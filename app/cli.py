@@ -1,0 +1,309 @@
+"""The command line. Modules are imported inside the commands that need them, so that ``crossbit --help`` is quick."""
+
+import sys
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.jobs import JobError, RebuildFailed
+from app.show import data_progress, note, show_json, show_table
+from index.errors import IndexCorrupt, SearchError
+from model.errors import ModelError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from model.hasher import Hasher
+
+FAILED = 1  # something is broken
+USAGE = 2  # something was asked that cannot be done
+
+cli = typer.Typer(
+    help="Binary codes for images and texts, and exact Hamming search over them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Data sets.", no_args_is_help=True)
+index = typer.Typer(help="Search indexes.", no_args_is_help=True)
+cli.add_typer(data, name="data")
+cli.add_typer(index, name="index")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Generation = Annotated[int | None, typer.Option(min=1, help="Number of a generation.")]
+Bits = Annotated[int, typer.Option(min=8, help="Code length.")]
+
+
+class Split(StrEnum):
+    """Which items of a data set an index takes."""
+
+    DATABASE = "database"
+    ALL = "all"
+
+
+class Texts(StrEnum):
+    """Which texts of an item get a code."""
+
+    FIRST = "first"
+    ALL = "all"
+
+
+def main() -> None:
+    """Run the command line; an error that has a message is shown as that message."""
+    try:
+        cli()
+    except (IndexCorrupt, RebuildFailed) as error:
+        note(f"error: {error}")
+        sys.exit(FAILED)
+    except (ModelError, SearchError, JobError) as error:
+        note(f"error: {error}")
+        sys.exit(USAGE)
+
+
+@data.command("build")
+def build_data(
+    name: Annotated[str, typer.Argument(help="Name of a data set that can be built.")],
+    package: Annotated[Path | None, typer.Option(help="Local copy of the published source.")] = None,
+) -> None:
+    """Build a data set from its published source."""
+    from model.data.registry import build
+
+    with data_progress() as progress:
+        path = build(name, _settings().data_dir, package=package, progress=progress)
+    note(f"built {path}")
+
+
+@data.command("check")
+def check_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: AsJson = False) -> None:
+    """Read a whole data set and list what is wrong with it."""
+    from model.data.registry import check
+    from model.items import ItemArchive, find_archive
+
+    archive = ItemArchive.open(find_archive(name, _settings().data_dir))
+    with data_progress() as progress:
+        findings = check(archive, progress=progress)
+    if as_json:
+        show_json({"name": name, "items": len(archive.items), "findings": findings})
+    else:
+        show_table([f"{name}: {len(archive.items):,} items, {len(findings):,} findings"], [[line] for line in findings])
+    if findings:
+        raise typer.Exit(FAILED)
+
+
+@data.command("list")
+def list_data(as_json: AsJson = False) -> None:
+    """List the data sets that are there."""
+    from model.items import ItemArchive, find_archive, list_archives
+
+    directory = _settings().data_dir
+    archives = [ItemArchive.open(find_archive(name, directory)) for name in list_archives(directory)]
+    entries = [
+        {
+            "name": archive.info.name,
+            "items": len(archive.items),
+            "database": len(archive.database()),
+            "captions": ", ".join(archive.info.captions),
+            "classes": len(archive.info.class_names),
+            "licence": archive.info.licence,
+        }
+        for archive in archives
+    ]
+    _show_entries("data", entries, as_json=as_json)
+
+
+@cli.command()
+def encode(
+    artifact: Annotated[str | None, typer.Option(help="Name of an artifact; the only one if left out.")] = None,
+    bits: Bits = 64,
+    text: Annotated[list[str] | None, typer.Option(help="A text; may be repeated.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="An image file; may be repeated.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Inputs a call; changes no code.")] = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Print the codes of texts or image files."""
+    from app.query_commands import encode as encode_inputs
+
+    result = encode_inputs(
+        _settings(),
+        _load_hasher,
+        artifact=artifact,
+        bits=bits,
+        texts=text or [],
+        images=image or [],
+        batch_size=batch_size,
+    )
+    if as_json:
+        show_json(result)
+    else:
+        show_table(["code"], [[code] for code in result["codes"]])
+
+
+@cli.command()
+def search(
+    index_name: Annotated[
+        str | None, typer.Option("--index", help="Name of an index; the only one if left out.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Find images for this text.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Find texts for this image file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to search: image or text.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of hits.")] = 10,
+    radius: Annotated[int | None, typer.Option(min=0, help="Largest distance.")] = None,
+    where: Annotated[str | None, typer.Option("--filter", help="Filter over metadata, as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search an index by text or by image."""
+    from app.query_commands import search as search_index
+
+    result = search_index(
+        _settings(),
+        _load_hasher,
+        index=index_name,
+        text=text,
+        image=image,
+        target=target,
+        limit=limit,
+        radius=radius,
+        where=where,
+    )
+    if as_json:
+        show_json(result)
+    else:
+        rows = [[hit["rank"], hit["distance"], hit["id"], hit["text"] or ""] for hit in result["hits"]]
+        show_table(["rank", "distance", "id", "text"], rows)
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind; CROSSBIT_HOST if left out.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; CROSSBIT_PORT if left out.")] = None,
+) -> None:
+    """Serve every index over HTTP until Ctrl-C."""
+    from app.main import create_app
+    from app.serving import serve as run
+
+    settings = _settings()
+    run(
+        lambda: create_app(settings),
+        settings.host if host is None else host,
+        settings.port if port is None else port,
+    )
+
+
+@cli.command()
+def models(as_json: AsJson = False) -> None:
+    """List the artifacts."""
+    settings = _settings()
+    from app.lookup import artifacts
+    from model.artifact import read_manifest
+
+    manifests = [read_manifest(settings.artifacts_dir / name) for name in artifacts(settings)]
+    entries = [
+        {
+            "name": manifest.name,
+            "method": manifest.method,
+            "backbone": manifest.backbone,
+            "bits": ", ".join(map(str, manifest.lengths)),
+            "data": manifest.data.get("name", ""),
+        }
+        for manifest in manifests
+    ]
+    _show_entries("models", entries, as_json=as_json)
+
+
+@index.command("build")
+def build_index(
+    name: Annotated[str, typer.Argument(help="Name of the index.")],
+    artifact: Annotated[str, typer.Option(help="Name of the artifact that makes the codes.")],
+    data_set: Annotated[str, typer.Option("--data", help="Name of the data set.")],
+    bits: Bits = 64,
+    split: Annotated[Split, typer.Option(help="The retrieval set, or every item.")] = Split.DATABASE,
+    texts: Annotated[Texts, typer.Option(help="One code for the first text, or one for each.")] = Texts.FIRST,
+    reuse: Annotated[bool, typer.Option(help="Take over the codes of unchanged items.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Build a new generation of an index and make it the one that serves."""
+    from app.index_commands import build
+    from app.rebuild_steps import Request
+    from app.sources import EVERYTHING
+
+    source = data_set + (EVERYTHING if split is Split.ALL else "")
+    request = Request(name, source, artifact, bits, texts, reuse, dry_run=False)
+    settings = _settings()
+    load_hasher = partial(_load_hasher, cache_dir=settings.home / "cache")  # training has seen most of these items
+    manifest = build(settings, request, load_hasher)
+    built = {"index": manifest.index, "generation": manifest.generation, "items": manifest.items, "bits": manifest.bits}
+    _show_entry(built, as_json=as_json)
+
+
+@index.command("verify")
+def verify_index(
+    name: Annotated[str | None, typer.Argument(help="Name of an index; the only one if left out.")] = None,
+    generation: Generation = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a whole generation and check it; the one that serves if none is named."""
+    from app.index_commands import verify
+
+    _show_entry(verify(_settings(), name, generation), as_json=as_json)
+
+
+@index.command("show")
+def show_index(
+    name: Annotated[str | None, typer.Argument(help="Name of an index; all of them if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an index holds and how good its codes are."""
+    from app.index_commands import overview, show
+
+    if name is None:
+        _show_entries("indexes", overview(_settings()), as_json=as_json)
+    else:
+        _show_entry(show(_settings(), name), as_json=as_json)
+
+
+@index.command("rollback")
+def rollback_index(
+    name: Annotated[str, typer.Argument(help="Name of an index.")],
+    generation: Generation = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier generation the one that serves; the newest one below the current if none is named."""
+    from app.index_commands import rollback
+
+    _show_entry(rollback(_settings(), name, generation), as_json=as_json)
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise typer.BadParameter(f"the environment does not give valid settings: {found}") from error
+
+
+def _load_hasher(artifact_dir: Path, bits: int, device: str, cache_dir: Path | None = None) -> "Hasher":
+    from model.artifact import load_hasher
+
+    return load_hasher(artifact_dir, bits, device, cache_dir)
+
+
+def _show_entry(entry: dict[str, Any], *, as_json: bool) -> None:  # Any: JSON
+    if as_json:
+        show_json(entry)
+    else:
+        show_table(["", ""], sorted(entry.items()))
+
+
+def _show_entries(what: str, entries: list[dict[str, Any]], *, as_json: bool) -> None:  # Any: JSON
+    if as_json:
+        show_json({what: entries})
+    elif entries:
+        show_table(list(entries[0]), [list(entry.values()) for entry in entries])
+    else:
+        note(f"no {what} yet")

@@ -1,0 +1,76 @@
+"""What `crossbit index …` does."""
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from app.building import check_skipped
+from app.jobs import Skipped
+from app.lookup import find_artifact, find_index
+from app.rebuild_steps import LoadHasher, RebuildSteps, Request
+from app.settings import Settings
+from app.show import note, note_skipped, progress
+from index.generations import IndexDirectory, list_indexes
+from index.manifest import GenerationManifest
+from index.snapshot import Snapshot, verify_index
+
+
+def build(settings: Settings, request: Request, load_hasher: LoadHasher) -> GenerationManifest:
+    """Build a generation and make it the one that serves; nothing is left behind when that fails."""
+    find_artifact(settings, request.artifact)
+    settings.jobs_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="build-", dir=settings.jobs_dir) as work_dir:
+        steps = RebuildSteps(request, Path(work_dir), settings, load_hasher)
+        try:
+            generation = _run(steps)
+        except BaseException:
+            steps.discard()
+            raise
+        finally:
+            steps.close()
+    return IndexDirectory(settings.indexes_dir / request.index).manifest(generation)
+
+
+def _run(steps: RebuildSteps) -> int:
+    plan = steps.plan()
+    skipped: list[Skipped] = []
+    with progress("encoding", plan.total) as advance:
+        for number in range(plan.shards):
+            skipped += steps.encode_shard(plan, number, progress=advance)
+            check_skipped(skipped, plan.total)
+    note_skipped(skipped)
+    note("writing and checking the generation")
+    steps.write(plan)
+    steps.verify(plan, items=plan.total - len(skipped))
+    steps.swap(plan)
+    steps.prune()
+    return plan.generation
+
+
+def verify(settings: Settings, name: str | None, generation: int | None) -> dict[str, Any]:  # Any: JSON
+    """Read a whole generation and say what was checked."""
+    return asdict(verify_index(find_index(settings, name), generation))
+
+
+def rollback(settings: Settings, name: str, generation: int | None) -> dict[str, Any]:  # Any: JSON
+    """Make an earlier generation the one that serves."""
+    directory = IndexDirectory(find_index(settings, name))
+    return {"index": directory.name, **asdict(directory.rollback(generation))}
+
+
+def show(settings: Settings, name: str | None) -> dict[str, Any]:  # Any: JSON
+    """The generation that serves, how good its codes are, and the generations there are."""
+    path = find_index(settings, name)
+    with Snapshot.open(path, engine="numpy", verify=False) as snapshot:
+        manifest = asdict(snapshot.manifest)
+        codes = {column: asdict(snapshot.diagnostics(column)) for column in snapshot.columns}
+    del manifest["files"], manifest["columns"], manifest["format"]
+    return manifest | {"codes": codes, "generations": IndexDirectory(path).generations()}
+
+
+def overview(settings: Settings) -> list[dict[str, Any]]:  # Any: JSON
+    """One entry an index."""
+    entries = [show(settings, name) for name in list_indexes(settings.indexes_dir)]
+    kept = ("index", "generation", "items", "bits", "artifact", "source", "created")
+    return [{key: entry[key] for key in kept} for entry in entries]

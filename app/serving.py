@@ -1,0 +1,69 @@
+"""What `crossbit serve` does: one process of the service, in the foreground."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+import uvicorn
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+DRAIN_S = 10  # longest wait for running requests after Ctrl-C
+
+
+def serve(create_app: Callable[[], "FastAPI"], host: str, port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM; the port is taken before any model is loaded.
+
+    Raises:
+        typer.BadParameter: the address is open to the network, or cannot be bound.
+    """
+    if not is_loopback(host):
+        raise typer.BadParameter(
+            f"expected a loopback address such as 127.0.0.1, found {host}: this version has no API keys, so whoever "
+            "reaches the port may do everything; serve on loopback and put a proxy that checks who calls in front",
+            param_hint="--host",
+        )
+    with bind(host, port) as listener:
+        config = uvicorn.Config(
+            create_app, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S
+        )
+        server = uvicorn.Server(config)
+        address, taken = listener.getsockname()[:2]
+        typer.echo(f"serving on http://{f'[{address}]' if ':' in address else address}:{taken}", err=True)
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:  # uvicorn raises the signal again once it has drained
+            return
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        typer.BadParameter: the port is taken or may not be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise typer.BadParameter(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port", param_hint="--port"
+        ) from error
+    return listener

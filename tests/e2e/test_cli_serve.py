@@ -1,0 +1,62 @@
+"""`crossbit serve` as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from tiny_home import make_home
+
+MAIN = [sys.executable, "-W", "error", "-c", "from app.cli import main; main()"]
+WAIT_S = 30
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {"CROSSBIT_HOME": str(make_home(tmp_path / "home", 5))}
+
+
+@pytest.fixture
+def server(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [*MAIN, "serve", "--port", "0"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def address(server: subprocess.Popen[str]) -> str:
+    assert server.stderr is not None
+    found = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+)\n", server.stderr.readline())
+    assert found
+    return found[1]
+
+
+def test_it_answers_and_ends_cleanly_at_ctrl_c(server: subprocess.Popen[str]) -> None:
+    url = address(server)
+    with urlopen(f"{url}/v1/jobs", timeout=WAIT_S) as answer:  # noqa: S310 - our own server
+        assert json.load(answer) == {"jobs": []}
+    server.send_signal(signal.SIGINT)
+    _, log = server.communicate(timeout=WAIT_S)
+    assert server.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [*MAIN, "serve", "--port", str(port)], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr

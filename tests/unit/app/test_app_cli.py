@@ -1,0 +1,236 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_home import load_fake, make_archive, make_home, png
+
+import app.cli
+from model.artifact import Manifest
+from model.errors import UnsupportedImage
+from model.fake import FakeHasher
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - JSON
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with data and artifacts, and no index."""
+    home = make_home(tmp_path / "home", 50)
+    monkeypatch.setenv("CROSSBIT_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line, with ``FakeHasher`` in place of trained models."""
+
+    def load(artifact_dir: Path, bits: int, device: str, cache_dir: Path | None = None) -> FakeHasher:
+        return load_fake(artifact_dir, bits, device)
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["crossbit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_info:
+            app.cli.main()
+        out, err = capsys.readouterr()
+        return Ended(int(exit_info.value.code or 0), out, err)
+
+    monkeypatch.setattr(app.cli, "_load_hasher", load)
+    return run
+
+
+@pytest.fixture
+def built(run: Run) -> Ended:
+    """The index ``demo``, built."""
+    return run("index", "build", "demo", "--artifact", "first", "--data", "tiny", "--json")
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    heavy = "torch fastapi dbos numpy PIL pydantic rich uvicorn faiss sqlite3"
+    code = f"import sys, app.cli; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_names_every_command(run: Run) -> None:
+    out = run("--help").out
+    assert all(command in out for command in ("data", "encode", "index", "search", "serve", "models"))
+
+
+def test_building_an_index_makes_it_serve(built: Ended, run: Run) -> None:
+    assert built.code == 0
+    assert built.json == {"bits": 64, "generation": 1, "index": "demo", "items": 40}
+    assert "encoding: 40 of 40" in built.err
+    assert run("index", "show", "--json").json["indexes"][0]["generation"] == 1
+
+
+def test_building_again_makes_the_next_generation_with_every_item(built: Ended, run: Run) -> None:
+    again = run("index", "build", "demo", "--artifact", "second", "--data", "tiny", "--split", "all", "--bits", "32")
+    assert again.code == 0
+    shown = run("index", "show", "demo", "--json").json
+    assert (shown["generation"], shown["items"], shown["bits"], shown["artifact"]) == (2, 50, 32, "second")
+    assert shown["generations"] == [1, 2]
+    assert shown["source"] == "tiny:all"
+
+
+def test_bad_items_are_named(home: Path, run: Run) -> None:
+    make_archive(home / "data" / "tiny" / "archive.zip", 50, bad=[7])
+    built = run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    assert built.code == 0
+    assert "skipped item-0007: expected a whole image" in built.err
+
+
+def test_a_failed_build_leaves_nothing(home: Path, run: Run) -> None:
+    make_archive(home / "data" / "tiny" / "archive.zip", 50, bad=range(50))
+    built = run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    assert built.code == 1
+    assert built.err.splitlines()[-1].startswith("error: expected at most 10% of 40 items to be bad")
+    assert list((home / "indexes" / "demo").iterdir()) == []
+    assert list((home / "jobs").iterdir()) == []
+
+
+def test_verify_reads_the_whole_generation(built: Ended, home: Path, run: Run) -> None:
+    assert run("index", "verify", "--json").json["items"] == 40
+    path = home / "indexes" / "demo" / "generation-000001" / "text.codes"
+    path.write_bytes(bytes(len(path.read_bytes())))
+    verified = run("index", "verify", "demo")
+    assert verified.code == 1
+    assert "text.codes does not match its checksum" in verified.err
+
+
+def test_rollback_restores_the_generation_before(built: Ended, run: Run) -> None:
+    run("index", "build", "demo", "--artifact", "second", "--data", "tiny")
+    assert run("index", "rollback", "demo", "--json").json["artifact"] == "first"
+    again = run("index", "rollback", "demo")
+    assert again.code == 2
+    assert "no generation below the current one" in again.err
+
+
+def test_encode_prints_one_code_an_input(tmp_path: Path, run: Run) -> None:
+    image = tmp_path / "picture"
+    image.write_bytes(png(5))
+    texts = run("encode", "--artifact", "first", "--text", "a", "--text", "b", "--batch-size", 1, "--json").json
+    hasher = FakeHasher(64, seed="first")
+    assert texts == {
+        "bits": 64,
+        "fingerprint": hasher.fingerprint,
+        "codes": [code.tobytes().hex() for code in hasher.encode_texts(["a", "b"]).codes],
+    }
+    images = run("encode", "--artifact", "first", "--image", image, "--bits", 16)
+    assert len(images.out.splitlines()[1]) == 4
+
+
+def test_search_finds_an_item_by_its_own_text_and_image(built: Ended, tmp_path: Path, run: Run) -> None:
+    found = run("search", "--text", "title 8", "--target", "text", "--limit", 3, "--json").json
+    assert found["hits"][0]["id"] == "item-0008"
+    assert found["hits"][0]["tie"] == {"first_rank": 1, "last_rank": 1, "size": 1}
+    assert (found["total"], len(found["hits"]), found["more"]) == (40, 3, True)
+    image = tmp_path / "picture"
+    image.write_bytes(png(3))
+    near = run("search", "--image", image, "--target", "image", "--radius", 0)
+    assert near.out.splitlines() == ["rank\tdistance\tid\ttext", "1\t0\titem-0003\ttitle 3"]
+
+
+def test_search_goes_across_modalities_and_filters(built: Ended, run: Run) -> None:
+    found = run("search", "--text", "title 8", "--filter", '{"labels": "odd"}', "--limit", 100, "--json").json
+    assert len(found["hits"]) == 20
+    assert all("odd" in hit["metadata"]["labels"] for hit in found["hits"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "--text", "x"], "no index yet; build one with `crossbit index build`"),
+        (["index", "show", "x"], "no index yet"),
+        (["encode", "--text", "x"], "expected artifact to be one of first, second; found the name of one"),
+        (["encode", "--artifact", "x", "--text", "x"], "expected artifact to be one of first, second; found 'x'"),
+        (["encode", "--artifact", "first"], "expected either --text or --image"),
+        (["encode", "--artifact", "first", "--text", " "], "found an empty one"),
+        (["encode", "--artifact", "first", "--image", "missing"], "cannot read missing"),
+        (["encode", "--artifact", "first", "--image", __file__], "expected a whole image"),
+        (["index", "build", "x", "--artifact", "x", "--data", "tiny"], "found 'x'"),
+        (["index", "build", "x", "--artifact", "first", "--data", "x"], "no data set named 'x'; known: "),
+        (["index", "build", "X!", "--artifact", "first", "--data", "tiny"], "expected an index name"),
+        (["data", "check", "x"], "no data set named 'x'"),
+        (["data", "build", "x"], "found 'x'"),
+        (["serve", "--host", "0.0.0.0"], "expected a loopback address"),  # noqa: S104 - refused
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], message: str, run: Run) -> None:
+    ended = run(*arguments)
+    assert ended.code == 2
+    assert message in " ".join(ended.err.replace("│", " ").split())
+    assert "Traceback" not in ended.err
+
+
+def test_search_refuses_what_is_not_a_filter(built: Ended, run: Run) -> None:
+    for text, message in (("{", "expected a JSON object, but"), ("[]", "such as"), ('{"x": 1}', "known: labels")):
+        ended = run("search", "--text", "x", "--filter", text)
+        assert ended.code == 2
+        assert message in " ".join(ended.err.replace("│", " ").split())
+
+
+def test_an_index_whose_model_is_gone_says_so(built: Ended, home: Path, run: Run) -> None:
+    (home / "artifacts" / "first" / "manifest.json").unlink()
+    assert "found 'first'" in run("search", "--text", "x").err
+
+
+def test_data_sets_are_listed_and_checked(home: Path, run: Run) -> None:
+    listed = {entry["name"]: entry for entry in run("data", "list", "--json").json["data"]}
+    assert (listed["tiny"]["items"], listed["tiny"]["database"]) == (50, 40)
+    checked = run("data", "check", "tiny")
+    assert checked.code == 1
+    assert "expected split hash" in checked.out
+
+
+def test_models_are_listed_with_their_lengths(home: Path, run: Run) -> None:
+    manifest = Manifest("first", "baseline", {}, "tiny-backbone", 1, 1, {"64": "b", "16": "a"}, {}, {}, {})
+    for name in ("first", "second"):
+        path = home / "artifacts" / name / "manifest.json"
+        path.write_text(json.dumps(asdict(replace(manifest, name=name))), encoding="utf-8")
+    listed = run("models", "--json").json["models"]
+    assert [(entry["name"], entry["bits"]) for entry in listed] == [("first", "16, 64"), ("second", "16, 64")]
+
+
+def test_settings_that_make_no_sense_are_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSBIT_PORT", "many")
+    ended = run("models")
+    assert ended.code == 2
+    assert "port: Input should be a valid integer" in " ".join(ended.err.replace("│", " ").split())
+
+
+def test_an_error_without_a_message_of_ours_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(app.cli, "cli", broken)
+    with pytest.raises(ZeroDivisionError):
+        app.cli.main()
+
+
+def test_every_error_tree_is_known(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise UnsupportedImage("not a picture")
+
+    monkeypatch.setattr(app.cli, "cli", broken)
+    with pytest.raises(SystemExit) as exit_info:
+        app.cli.main()
+    assert (exit_info.value.code, capsys.readouterr().err) == (2, "error: not a picture\n")
