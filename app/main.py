@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from app.routes.dependencies import Jobs
 from app.routes.openapi import PROBLEM_RESPONSES
 from app.runtime import LoadHasher, Runtime
 from app.settings import Settings
+from index.generations import list_indexes
 from model.hasher import Hasher
 
 DESCRIPTION = "Search images by text and texts by image through short binary codes, exactly and in a total order."
@@ -43,18 +44,6 @@ def create_app(
     configure_logs(settings)
     runtime = Runtime(settings, load_hasher)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.runtime = runtime
-        opening = asyncio.create_task(asyncio.to_thread(runtime.open_all))
-        try:
-            async with (open_jobs or _open_rebuilds(load_hasher))(settings, runtime) as app.state.jobs:
-                yield
-        finally:
-            with suppress(asyncio.CancelledError):
-                await opening
-            await asyncio.to_thread(runtime.close)
-
     app = FastAPI(
         title="Crossbit",
         summary="Cross-modal hashing and exact Hamming search",
@@ -63,7 +52,7 @@ def create_app(
         docs_url=None,  # the interactive pages load their scripts from another host
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
+        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher)),
         responses=PROBLEM_RESPONSES,
         exception_handlers={
             HTTPException: answer_framework_error,
@@ -78,6 +67,24 @@ def create_app(
         app.include_router(routes.router)
     app.mount("/ui", page.static_files)
     return app
+
+
+def _lifespan(runtime: Runtime, open_jobs: OpenJobs) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Answers probes at once and opens models and indexes meanwhile."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.runtime = runtime
+        names = list_indexes(runtime.settings.indexes_dir)
+        opening = asyncio.create_task(asyncio.to_thread(runtime.open_all, names))
+        try:
+            async with open_jobs(runtime.settings, runtime) as app.state.jobs:
+                yield
+        finally:
+            await opening
+            await asyncio.to_thread(runtime.close)
+
+    return lifespan
 
 
 def _open_rebuilds(load_hasher: LoadHasher) -> OpenJobs:

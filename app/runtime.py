@@ -7,7 +7,7 @@ whoever drops the last reference to its pair: the swap, or the last query that s
 import json
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from app.lookup import artifacts
 from app.problems import Problem, as_problem
 from app.settings import Settings
 from index.errors import ModelMismatch
-from index.generations import IndexDirectory, list_indexes
+from index.generations import IndexDirectory
 from index.snapshot import Snapshot
 from model.errors import ArtifactError
 from model.hasher import Hasher, Modality
@@ -140,9 +140,9 @@ class Runtime:
         """Whether every index on disk was opened or refused."""
         return self._ready
 
-    def open_all(self) -> None:
-        """Open every index; one that cannot be served does not keep the others from it."""
-        for name in list_indexes(self.settings.indexes_dir):
+    def open_all(self, names: Iterable[str]) -> None:
+        """Open these indexes, then be ready; one that cannot be served does not keep the others from it."""
+        for name in names:
             try:
                 self.reload(name)
             except Exception as error:  # also an unforeseen failure concerns this index alone
@@ -207,6 +207,7 @@ class Runtime:
             settings.indexes_dir / name, generation, engine=settings.engine, verify=settings.verify_on_open
         )
         served = Served(snapshot, self._hasher_for(snapshot))
+        snapshot.warm()
         weakref.finalize(served, snapshot.close)
         return served
 

@@ -1,4 +1,4 @@
-"""Everything an operator can set, in one place; ``docs/http-api.md`` lists it.
+"""Everything an operator can set, in one place.
 
 Every field is an environment variable: prefix ``CROSSBIT_``, nested fields joined by two underscores
 (``CROSSBIT_LIMITS__BODY_BYTES=1000000``). ``CROSSBIT_HOME`` moves ``var/``.

@@ -13,7 +13,11 @@ class EncodeOptions(RequestBody):
     index: str | None = Field(default=None, description="Encode as this index does.")
     model: Name | None = Field(default=None, description="Name of a model, instead of an index.")
     bits: int | None = Field(
-        default=None, ge=8, description="Code length, a multiple of 8; with `model` only, and 64 when left out."
+        default=None,
+        ge=8,
+        le=4096,
+        multiple_of=8,
+        description="Code length; with `model` only, and 64 when left out.",
     )
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ class RebuildRequest(RequestBody):
 
     source: Name | None = Field(default=None, description="Name of a source in the settings.")
     model: Name | None = Field(default=None, description="Name of a model.")
-    bits: int | None = Field(default=None, ge=8, description="Code length, a multiple of 8.")
+    bits: int | None = Field(default=None, ge=8, le=4096, multiple_of=8, description="Code length.")
     reuse: bool = Field(default=True, description="Take codes of unchanged items from the running generation.")
     dry_run: bool = Field(default=False, description="Do everything but the swap.")
 

@@ -48,7 +48,10 @@ async function search(page = null) {
     const answer = await request(page, mine.signal);
     if (mine === running) show(answer, page !== null);
   } catch (error) {
-    if (mine === running && error.name !== "AbortError") refuse(error);
+    if (mine !== running || error.name === "AbortError") return;
+    if (!page) results.replaceChildren(); // what is on screen would pass for the answer
+    more.hidden = true;
+    refuse(error);
   } finally {
     if (mine === running) results.removeAttribute("aria-busy");
   }
@@ -64,10 +67,11 @@ function ask(next) {
   if (source) picture.src = source;
   else picture.removeAttribute("src");
   byId("asked-text").textContent = {
-    text: () => next.text,
-    image: () => next.file.name || "the pasted image",
-    item: () => `More like: ${next.hit.text ?? next.hit.id}`,
+    text: () => `Results for “${next.text}”`,
+    image: () => `Results for ${next.file.name || "the pasted image"}`,
+    item: () => `More like “${next.hit.text ?? next.hit.id}”`,
   }[next.kind]();
+  byId("examples").hidden = true;
   byId("asked").hidden = false;
   scrollTo({ top: 0 });
   search();
@@ -75,18 +79,21 @@ function ask(next) {
 
 function show(answer, isNextPage) {
   const first = results.childElementCount;
-  const hits = answer.hits.map(card);
+  const hits = answer.hits.filter(({ id }) => asked.kind !== "item" || id !== asked.hit.id).map(card);
   if (isNextPage) results.append(...hits);
   else results.replaceChildren(...hits);
   if (isNextPage && hits.length) results.children[first].querySelector("button").focus();
   cursor = answer.next_cursor;
   more.hidden = cursor === null;
   const shown = results.childElementCount;
-  const within = answer.total_within_radius === undefined ? "" : ` of ${answer.total_within_radius.toLocaleString()} within distance ${radius.value}`;
+  const within = answer.total_within_radius === undefined ? "" : ` within distance ${radius.value}`;
+  const all = within && !more.hidden ? ` of ${answer.total_within_radius.toLocaleString()}` : "";
+  const { total, encode } = answer.took_ms;
+  const encoding = encode ? ` (${encode.toFixed(1)} ms to encode)` : "";
   const cut = answer.truncated_tokens ? ` The text was too long: ${answer.truncated_tokens} tokens were left out.` : "";
   statusLine.textContent = shown
-    ? `${shown.toLocaleString()}${within} · ${answer.took_ms.total.toFixed(1)} ms, ${answer.took_ms.encode.toFixed(1)} of them encoding.${cut}`
-    : `Nothing found${within && ` within distance ${radius.value}`}.${cut}`;
+    ? `${shown.toLocaleString()}${all} ${shown === 1 ? "result" : "results"}${within} in ${total.toFixed(1)} ms${encoding}.${cut}`
+    : `Nothing found${within}.${cut}`;
 }
 
 function card(hit) {
@@ -127,6 +134,7 @@ function clear() {
   asked = cursor = null;
   results.replaceChildren();
   byId("asked").hidden = more.hidden = problem.hidden = true;
+  byId("examples").hidden = false;
   statusLine.textContent = "";
   query.value = "";
   query.focus();
@@ -172,6 +180,14 @@ for (const control of [index, target, radius]) {
     else if (asked && radius.reportValidity()) search();
   });
 }
+byId("examples").addEventListener("click", ({ target: { dataset } }) => {
+  if (!dataset.query) return;
+  query.value = dataset.query;
+  form.requestSubmit();
+});
+byId("asked-image").addEventListener("error", ({ target: picture }) => {
+  picture.hidden = true;
+});
 more.addEventListener("click", () => search(cursor));
 byId("clear").addEventListener("click", clear);
 addEventListener("paste", (event) => {

@@ -80,6 +80,7 @@ def assert_problem(answer: Response, code: str, *parts: str) -> None:
         ("/v1/indexes/nowhere/rollback", {}, "index_not_found", "nowhere"),
         ("/v1/indexes/colors/rebuild", {"source": "/etc"}, "invalid_request", "known"),
         ("/v1/indexes/colors/rebuild", {"model": "nothing"}, "model_not_found", "nothing"),
+        ("/v1/indexes/colors/rebuild", {"bits": 20}, "invalid_request", "bits"),
         ("/v1/indexes/colors/rebuild", {"path": "/etc"}, "invalid_request", "path"),
         ("/v1/jobs/nothing/cancel", {}, "job_not_found", "nothing"),
     ],
