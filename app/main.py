@@ -12,11 +12,12 @@ from starlette.exceptions import HTTPException
 
 from app.logs import configure_logs
 from app.middleware import BodyLimit, RequestContext, SameSiteWrites
+from app.models import LoadHasher
 from app.problems import answer_framework_error
 from app.routes import encode, indexes, jobs, models, page, probes, search
 from app.routes.dependencies import Jobs
 from app.routes.openapi import PROBLEM_RESPONSES
-from app.runtime import LoadHasher, Runtime
+from app.runtime import Runtime
 from app.settings import Settings
 from index.generations import list_indexes
 from model.hasher import Hasher

@@ -105,7 +105,7 @@ class BodyLimit:
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
                 if read > self.max_body_bytes:
-                    raise self._too_large("more")
+                    raise self._too_large("more than that")
             return message
 
         await self.app(scope, receive_counted, send)

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
+from app.models import require_modality
 from app.problems import Problem
 from app.queries import Query
 from app.routes.dependencies import LimitsOf, RuntimeOf
 from app.routes.openapi import image_body
-from app.runtime import Runtime, require_modality
+from app.runtime import Runtime
 from app.schemas.base import ModelReference
 from app.schemas.encode import Encoded, EncodeFields, EncodeOptions, ImageEncode, Margins, PairEncodeFields, TextEncode
 from index.codes import to_hex

@@ -9,7 +9,7 @@ from api_home import Home, Serve, open_recorded_jobs, wait_until
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.runtime import LoadHasher
+from app.models import LoadHasher
 from app.settings import Settings
 
 

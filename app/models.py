@@ -1,0 +1,93 @@
+"""The models that the service holds: each loaded once, when it is first needed."""
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import structlog
+
+from app.lookup import artifacts
+from app.problems import Problem
+from app.settings import Settings
+from index.errors import ModelMismatch
+from model.errors import ArtifactError
+from model.hasher import Hasher, Modality
+
+log = structlog.get_logger(__name__)
+
+
+class LoadHasher(Protocol):
+    """Opens an artifact as a hasher of one code length."""
+
+    def __call__(self, artifact_dir: Path, bits: int, device: str) -> Hasher:
+        """The hasher; ``device`` is ``auto``, ``cpu`` or ``cuda``."""
+
+
+class Models:
+    """Hashers by (artifact, bits), each loaded when it is first needed."""
+
+    def __init__(self, settings: Settings, load_hasher: LoadHasher) -> None:
+        self._settings = settings
+        self._load_hasher = load_hasher
+        self._lock = threading.Lock()
+        self._hashers: Mapping[tuple[str, int], Hasher] = {}
+
+    def names(self) -> list[str]:
+        """Every artifact there is."""
+        return artifacts(self._settings)
+
+    def method(self, name: str) -> str | None:
+        """How an artifact was trained; None where it does not say."""
+        try:
+            method = json.loads((self._settings.artifacts_dir / name / "manifest.json").read_bytes()).get("method")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return method if isinstance(method, str) else None
+
+    def loaded(self) -> Mapping[tuple[str, int], Hasher]:
+        """The hashers in memory."""
+        return MappingProxyType(self._hashers)
+
+    def get(self, name: str, bits: int, *, fingerprint: str | None = None) -> Hasher:
+        """The hasher, from memory or from disk; an artifact that was replaced on disk is loaded anew if asked for.
+
+        Raises:
+            Problem: ``model_not_found``, there is no such artifact, it is damaged, or it lacks this code length.
+            ModelMismatch: the artifact on disk has another fingerprint than the one asked for.
+        """
+        with self._lock:
+            hasher = self._hashers.get((name, bits))
+            if hasher is None or fingerprint not in (None, hasher.fingerprint):
+                hasher = self._load(name, bits)
+                if fingerprint not in (None, hasher.fingerprint):
+                    raise ModelMismatch(fingerprint, hasher.fingerprint)
+                self._hashers = {**self._hashers, (name, bits): hasher}
+            return hasher
+
+    def _load(self, name: str, bits: int) -> Hasher:
+        if name not in self.names():
+            known = ", ".join(self.names()) or "none"
+            raise Problem("model_not_found", f"expected the name of a model, found {name!r}; known: {known}")
+        try:
+            hasher = self._load_hasher(self._settings.artifacts_dir / name, bits, self._settings.device)
+        except ArtifactError as error:
+            log.warning("model_refused", model=name, bits=bits, reason=str(error))
+            detail = f"model {name!r} does not load at {bits} bits; the service's log has the reason"
+            raise Problem("model_not_found", detail) from error
+        log.info("model_loaded", model=name, bits=bits, device=hasher.device, fingerprint=hasher.fingerprint)
+        return hasher
+
+
+def require_modality(hasher: Hasher, modality: Modality, model: str) -> None:
+    """Refuse what the model cannot encode.
+
+    Raises:
+        Problem: ``modality_not_supported``.
+    """
+    if modality not in hasher.modalities:
+        known = ", ".join(sorted(hasher.modalities))
+        detail = f"expected a model that encodes {modality}, found {model!r}, which encodes {known}"
+        raise Problem("modality_not_supported", detail)
