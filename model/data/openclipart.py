@@ -3,6 +3,7 @@
 ``openclipart.md`` beside this file is the data set's card; ``openclipart.zip`` is what ``build`` wrote.
 """
 
+import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -197,8 +198,10 @@ def make_items(sources: Sequence[Source], rule: Rule) -> list[Item]:
     order = {item_id: position for position, item_id in enumerate(seeded_order(ids, rule.split.seed))}
     items = []
     for index, source in enumerate(sources):
-        item_id, title, words = ids[index], titles[index], [tag.replace("_", " ") for tag in tags[index]]
-        description = clean_description(source.drawing.metadata.description)
+        # a few titles hold HTML entities; groups keep the file's spelling, so that the split never moves
+        title = html.unescape(titles[index])
+        item_id, words = ids[index], [tag.replace("_", " ") for tag in tags[index]]
+        description = html.unescape(clean_description(source.drawing.metadata.description))
         items.append(
             Item(
                 id=item_id,
