@@ -180,10 +180,12 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; CROSSBIT_PORT if left out.")] = None,
 ) -> None:
     """Serve every index over HTTP until Ctrl-C."""
+    from app.jobs_lock import lock_jobs
     from app.main import create_app
     from app.serving import serve as run
 
     settings = _settings()
+    lock_jobs(settings.jobs_dir).close()  # says at once that another process serves this home
     run(
         lambda: create_app(settings),
         settings.host if host is None else host,

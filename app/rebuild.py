@@ -5,7 +5,6 @@ a crash the next ``launch`` goes on behind the last recorded one. Every call her
 """
 
 import logging
-import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +18,8 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions
 from dbos import error as dbos_errors
 
 from app.building import SHARD_ITEMS, Texts, check_skipped
-from app.jobs import Job, JobNotFound, JobsLocked, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
+from app.jobs import Job, JobNotFound, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
+from app.jobs_lock import lock_jobs
 from app.meter import Meter
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
 from index.errors import IndexNotFound
@@ -93,8 +93,7 @@ class Rebuilds:
             JobsLocked: another process has them.
         """
         directory = self._settings.jobs_dir.absolute()
-        directory.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(directory / "lock.sqlite")
+        self._lock = lock_jobs(directory)
         self._engine_log = _EngineLog()
         logging.getLogger("dbos").addHandler(self._engine_log)  # without any handler dbos takes the console
         DBOS(
@@ -355,16 +354,3 @@ def _error_of(status: WorkflowStatus) -> str | None:
     if status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         return f"the process ended {MAX_ATTEMPTS} times during this rebuild; find out why, then start again"
     return None if status.error is None else str(status.error)
-
-
-def _lock(path: Path) -> sqlite3.Connection:
-    """Hold a lock that the operating system lets go of when the process ends, however it ends."""
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        connection.close()
-        raise JobsLocked(
-            f"the jobs in {path.parent} belong to another running crossbit process; stop it or set CROSSBIT_HOME"
-        ) from error
-    return connection

@@ -1,6 +1,7 @@
 """What `crossbit serve` does: one process of the service, in the foreground."""
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int) -> None:
             create_app, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S
         )
         server = uvicorn.Server(config)
+        # a second Ctrl-C ends the process at once, and uvicorn reports the lifespan that this cuts short
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
         address, taken = listener.getsockname()[:2]
         typer.echo(f"serving on http://{f'[{address}]' if ':' in address else address}:{taken}", err=True)
         try:

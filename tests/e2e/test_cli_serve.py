@@ -49,6 +49,23 @@ def test_it_answers_and_ends_cleanly_at_ctrl_c(server: subprocess.Popen[str]) ->
     assert "Traceback" not in log
 
 
+def test_a_second_ctrl_c_ends_it_at_once(server: subprocess.Popen[str]) -> None:
+    with urlopen(f"{address(server)}/v1/jobs", timeout=WAIT_S):  # noqa: S310 - our own server
+        server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
+    _, log = server.communicate(timeout=WAIT_S)
+    assert server.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_a_home_is_served_once(server: subprocess.Popen[str], environment: dict[str, str]) -> None:
+    with urlopen(f"{address(server)}/v1/jobs", timeout=WAIT_S):  # noqa: S310 - our own server
+        again = subprocess.run([*MAIN, "serve"], env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "belong to another running crossbit process" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
 def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

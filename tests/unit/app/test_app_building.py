@@ -16,6 +16,7 @@ from model.images import decode_image
 from model.items import Item, ItemArchive
 
 HASHER = FakeHasher(64)
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "openclipart-200.zip"
 
 
 def open_archive(tmp_path: Path, items: int = 8, *, bad: tuple[int, ...] = ()) -> ItemArchive:
@@ -107,6 +108,16 @@ def test_progress_counts_every_item_and_may_stop_the_work(tmp_path: Path) -> Non
 
     with pytest.raises(KeyboardInterrupt):
         Builder(archive, HASHER).encode(archive.items, progress=stop)
+
+
+def test_real_items_are_built() -> None:
+    archive = ItemArchive.open(FIXTURE)
+    shard = Builder(archive, HASHER).encode(archive.items, progress=lambda _: None)
+    assert shard.skipped == ()
+    for item, built in zip(archive.items, shard.items, strict=True):
+        with Image.open(io.BytesIO(archive.read_image(item))) as image:
+            assert (built.thumbnail == archive.read_image(item)) is (max(image.size) <= 256)
+        assert built.text == item.texts["title"][0]
 
 
 def test_a_small_webp_is_its_own_thumbnail() -> None:
