@@ -103,7 +103,9 @@ class ArtifactHasher:
         return EncodedBatch(np.packbits(logits > 0, axis=1, bitorder="little"), np.abs(logits), truncated)
 
 
-def save_artifact(folder: Path, manifest: Manifest, network: "Network", card: str) -> Manifest:
+def save_artifact(
+    folder: Path, manifest: Manifest, network: "Network", write_card: Callable[[Manifest], str]
+) -> Manifest:
     """Write an artifact; ``manifest.fingerprints`` is computed here. Returns the manifest as written."""
     encoder_fingerprint = FeatureEncoder(load_backbone(manifest.backbone)).fingerprint
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -114,7 +116,7 @@ def save_artifact(folder: Path, manifest: Manifest, network: "Network", card: st
     with replacing(folder / "weights.safetensors") as temporary:
         save_file(weights, temporary)
     with replacing(folder / "card.md") as temporary:
-        temporary.write_text(card, encoding="utf-8")
+        temporary.write_text(write_card(manifest), encoding="utf-8")
     with replacing(folder / "manifest.json") as temporary:  # last: an artifact without a manifest does not exist
         temporary.write_text(
             json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True) + "\n", encoding="utf-8"

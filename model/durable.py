@@ -13,6 +13,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        temporary.chmod(0o644)  # safetensors leaves its files to their owner alone
         sync(temporary)
         temporary.replace(path)
     finally:

@@ -19,6 +19,10 @@ class Features:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, rows: slice) -> "Features":
+        """Some of the rows."""
+        return Features(self.images[rows], self.texts[rows], None if self.labels is None else self.labels[rows])
+
     def to(self, device: torch.device) -> "Features":
         """The same features on a device."""
         labels = None if self.labels is None else self.labels.to(device)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,15 +46,19 @@ def train(
     train_rows: Features,
     validation_rows: Features,
     *,
+    identity: Mapping[str, Any],
     device: torch.device,
     report: Callable[[EpochReport], None] = lambda report: None,
 ) -> Trained:
     """Train, or go on with the run in ``run_dir``: a killed run ends with the same weights as one that was not.
 
+    ``identity`` (JSON values) tells the rows apart from those of another data set or backbone.
+
     Raises:
-        RecipeError: ``run_dir`` holds a run of another recipe.
+        RecipeError: ``run_dir`` holds a run of another recipe or identity.
     """
-    _claim(run_dir, recipe)
+    _claim(run_dir / "data.json", json.dumps(identity, indent=2, sort_keys=True) + "\n")
+    _claim(run_dir / "recipe.toml", recipe.to_toml())
     state = _new_state(recipe, train_rows.to(device), device)
     checkpoint = run_dir / "checkpoint" / "state.safetensors"
     if checkpoint.is_file():
@@ -82,17 +87,15 @@ def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
     return optimiser.rate * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
 
 
-def _claim(run_dir: Path, recipe: Recipe) -> None:
-    """Write the resolved recipe into a new run, or check that the run there is of this recipe."""
-    path, resolved = run_dir / "recipe.toml", recipe.to_toml()
-    if path.is_file():
-        if path.read_text(encoding="utf-8") != resolved:
-            raise RecipeError(
-                f"{run_dir} holds a run of another recipe; give this one another --name or remove that folder"
-            )
-        return
-    with replacing(path) as temporary:
-        temporary.write_text(resolved, encoding="utf-8")
+def _claim(path: Path, text: str) -> None:
+    """Write what a new run is of, or check that the run there is of the same."""
+    if not path.is_file():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
+        raise RecipeError(
+            f"{path} is of another run; give this one another --name, or remove {path.parent} to train anew"
+        )
 
 
 def _new_state(recipe: Recipe, rows: Features, device: torch.device) -> TrainingState:

@@ -1,0 +1,19 @@
+"""What every test stands on: no hub, one thread, small real data."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for a hub fails at once instead of retrying
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from model.items import ItemArchive
+
+FIXTURE = Path(__file__).parent / "fixtures" / "openclipart-200.zip"
+
+
+@pytest.fixture(scope="session")
+def archive() -> ItemArchive:
+    """200 items of the default data set, every split and every label among them."""
+    return ItemArchive.open(FIXTURE)
