@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.jobs import JobError, RebuildFailed
-from app.show import data_progress, note, show_json, show_table
+from app.show import data_progress, note, progress, show_json, show_table
 from index.errors import IndexCorrupt, SearchError
-from model.errors import ModelError
+from model.errors import EncoderError, ModelError
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -57,7 +57,7 @@ def main() -> None:
     except (IndexCorrupt, RebuildFailed) as error:
         note(f"error: {error}")
         sys.exit(FAILED)
-    except (ModelError, SearchError, JobError) as error:
+    except (ModelError, EncoderError, SearchError, JobError) as error:
         note(f"error: {error}")
         sys.exit(USAGE)
 
@@ -70,8 +70,8 @@ def build_data(
     """Build a data set from its published source."""
     from model.data.registry import build
 
-    with data_progress() as progress:
-        path = build(name, _settings().data_dir, package=package, progress=progress)
+    with data_progress() as bar:
+        path = build(name, _settings().data_dir, package=package, progress=bar)
     note(f"built {path}")
 
 
@@ -82,8 +82,8 @@ def check_data(name: Annotated[str, typer.Argument(help="Name of a data set.")],
     from model.items import ItemArchive, find_archive
 
     archive = ItemArchive.open(find_archive(name, _settings().data_dir))
-    with data_progress() as progress:
-        findings = check(archive, progress=progress)
+    with data_progress() as bar:
+        findings = check(archive, progress=bar)
     if as_json:
         show_json({"name": name, "items": len(archive.items), "findings": findings})
     else:
@@ -111,6 +111,78 @@ def list_data(as_json: AsJson = False) -> None:
         for archive in archives
     ]
     _show_entries("data", entries, as_json=as_json)
+
+
+@cli.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a .toml file.")],
+    data_set: Annotated[str, typer.Option("--data", help="Name of the data set.")] = "openclipart",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the artifact and its run; the recipe's if left out.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value of the recipe; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model and write its artifact; an interrupted run goes on where it was."""
+    from app.training_progress import watch_training
+    from model.items import ItemArchive, find_archive
+    from model.training.pipeline import Folders, train_artifact
+    from model.training.recipe import load_recipe
+
+    settings = _settings()
+    parsed = load_recipe(recipe, overrides or [])
+    archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
+    if not archive.info.class_names:
+        note(f"{data_set} has no labels: training on image-text pairs alone")
+    folders = Folders(settings.home / "runs", settings.artifacts_dir, settings.home / "cache")
+    with watch_training(parsed.optimiser.epochs) as watcher:
+        manifest = train_artifact(
+            parsed,
+            archive,
+            name or parsed.name,
+            folders,
+            device=settings.device,
+            progress=watcher.features,
+            report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
+        )
+    trained = {
+        "artifact": manifest.name,
+        "best_epoch": manifest.training["best_epoch"],
+        "bits": ", ".join(map(str, manifest.lengths)),
+        "validation_map": round(manifest.training["validation_map"], 4),
+    }
+    _show_entry(trained, as_json=as_json)
+
+
+@cli.command()
+def evaluate(
+    artifact: Annotated[str, typer.Argument(help="Name of the artifact.")],
+    data_set: Annotated[
+        str | None, typer.Option("--data", help="Name of the data set; the one it was trained on if left out.")
+    ] = None,
+    bits: Annotated[list[int] | None, typer.Option(help="Code length; repeatable; 64 if left out.")] = None,
+    captions: Annotated[str | None, typer.Option(help="Caption variant; the headline one if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print lone tie-aware mAP@all of the test queries, for the whole and for the unseen database."""
+    from model.artifact import load_hasher, read_manifest
+    from model.evaluation.lone import as_json as results_as_json
+    from model.evaluation.lone import as_table, evaluate_lone
+    from model.items import ItemArchive, find_archive
+
+    settings = _settings()
+    folder = settings.artifacts_dir / artifact
+    archive = ItemArchive.open(find_archive(data_set or read_manifest(folder).data["name"], settings.data_dir))
+    results = []
+    for length in bits or [64]:
+        hasher = load_hasher(folder, length, settings.device, settings.home / "cache")
+        evaluated = len(archive.select(("query",))) + len(archive.database())
+        with progress(f"codes of {length} bits", evaluated) as advance:
+            results.append(evaluate_lone(hasher, archive, captions=captions, advance=advance))
+    if as_json:
+        show_json(results_as_json(results))
+    else:
+        show_table(*as_table(results))
 
 
 @cli.command()

@@ -8,7 +8,11 @@ ModelError
 └── ImageError              an image cannot be used
     ├── UnsupportedImage    not one of the accepted formats, or damaged
     └── TooManyPixels       more pixels than the limit
+
+``EncoderError`` is the root of what the towers below raise, for callers that know the model package alone.
 """
+
+from encoders.errors import EncoderError as EncoderError
 
 
 class ModelError(Exception):

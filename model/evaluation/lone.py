@@ -7,6 +7,7 @@ here and by no encoder. Each figure is given over the whole database and over th
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,6 @@ from model.items import Item, ItemArchive, caption, multi_hot
 
 DIRECTIONS = {"image_to_text": (Modality.IMAGE, Modality.TEXT), "text_to_image": (Modality.TEXT, Modality.IMAGE)}
 SHARD = 64  # items encoded by one call
-
-Progress = Callable[[int, int], None]  # (done, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,14 @@ class LoneResult:
 
 
 def evaluate_lone(
-    hasher: Hasher, archive: ItemArchive, *, captions: str, workers: int = 2, progress: Progress | None = None
+    hasher: Hasher,
+    archive: ItemArchive,
+    *,
+    captions: str | None = None,
+    workers: int = 2,
+    advance: Callable[[int], None] = lambda items: None,
 ) -> LoneResult:
-    """Encode query and database items, then score both directions.
+    """Encode query and database items, then score both directions; ``captions`` defaults to the headline variant.
 
     Raises:
         ArchiveError: the data set has no query split or no labels, or an item lacks a caption of this variant.
@@ -63,7 +67,8 @@ def evaluate_lone(
     queries, database = archive.select(("query",)), archive.database()
     if archive.info.split_seed is None or not queries or not archive.info.class_names:
         raise ArchiveError(f"{archive.info.name}: expected a query split and labels to evaluate on, found none")
-    codes = _encode(hasher, archive, [*queries, *database], captions, workers, progress)
+    captions = captions or archive.info.captions[0]
+    codes = _encode(hasher, archive, [*queries, *database], captions, workers, advance)
     query_codes = {modality: side[: len(queries)] for modality, side in codes.items()}
     database_codes = {modality: side[len(queries) :] for modality, side in codes.items()}
     labels = multi_hot([*queries, *database], archive.info.class_names)
@@ -77,6 +82,40 @@ def evaluate_lone(
         }
 
     return LoneResult(hasher.bits, captions, score(np.ones(len(database), dtype=np.bool_)), score(unseen))
+
+
+def as_json(results: Sequence[LoneResult]) -> dict[str, Any]:
+    """``{protocol: {direction: {bits: {map_all: {expected}, …, unseen: {…}}}}}``; outer figures: the whole database."""
+    directions: dict[str, dict[str, Any]] = {direction: {} for direction in DIRECTIONS}
+    for result in results:
+        for direction, table in directions.items():
+            whole, unseen = (_figures_json(side[direction]) for side in (result.whole, result.unseen))
+            table[str(result.bits)] = {**whole, "captions": result.captions, "unseen": unseen}
+    return {"lone": directions}
+
+
+def as_table(results: Sequence[LoneResult]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: a row for each length, direction and database, and the mean of both directions."""
+    headings = ["protocol", "captions", "bits", "direction", "whole database", "unseen database", "chance"]
+    rows = []
+    for result in results:
+        start = ["lone", result.captions, str(result.bits)]
+        for direction in DIRECTIONS:
+            whole, unseen = result.whole[direction], result.unseen[direction]
+            chance = f"{whole.chance:.3f} / {unseen.chance:.3f}"
+            rows.append([*start, direction, f"{whole.map_expected:.4f}", f"{unseen.map_expected:.4f}", chance])
+        rows.append([*start, "mean", *(f"{mean:.4f}" for mean in result.mean), ""])
+    return headings, rows
+
+
+def _figures_json(figures: Figures) -> dict[str, Any]:
+    return {
+        "map_all": {"expected": figures.map_expected},
+        "chance": figures.chance,
+        "queries": figures.queries,
+        "left_out": figures.left_out,
+        "database": figures.database,
+    }
 
 
 def _figures(queries: NDArray[np.uint8], database: NDArray[np.uint8], relevant: NDArray[np.bool_]) -> Figures:
@@ -97,7 +136,7 @@ def _encode(
     items: Sequence[Item],
     captions: str,
     workers: int,
-    progress: Progress | None,
+    advance: Callable[[int], None],
 ) -> dict[Modality, NDArray[np.uint8]]:
     def encode(shard: Sequence[Item]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         images = [decode_image(archive.read_image(item)) for item in shard]
@@ -111,6 +150,5 @@ def _encode(
         for image_codes, text_codes in pool.map(encode, shards):
             images.append(image_codes)
             texts.append(text_codes)
-            if progress is not None:
-                progress(sum(map(len, images)), len(items))
+            advance(len(image_codes))
     return {Modality.IMAGE: np.concatenate(images), Modality.TEXT: np.concatenate(texts)}

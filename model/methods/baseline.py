@@ -38,10 +38,10 @@ class Config:
     dropout: float = 0.3
     standardise_images: bool = True
     standardise_texts: bool = True
-    intra: float = 1.0  # weight of the likelihood within a modality
+    intra: float = 0.3  # weight of the likelihood within a modality
     inter: float = 1.0  # weight of the likelihood across modalities
     quantisation: float = 0.02
-    info_nce: float = 0.01
+    info_nce: float = 0.1
     temperature: float = 0.07
     logit_range: float = 16.0
     max_positive_weight: float = 8.0

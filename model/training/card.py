@@ -53,6 +53,9 @@ def write_card(manifest: Manifest) -> str:
         score=training["validation_map"],
         bit_rule=BIT_RULE,
         licences=", ".join(f"{name}: {licence}" for name, licence in sorted(manifest.licences.items())),
-        fingerprints="\n".join(f"- {bits} bits: `{value}`" for bits, value in sorted(manifest.fingerprints.items())),
+        fingerprints="\n".join(
+            f"- {bits} bits: `{value}`"
+            for bits, value in sorted(manifest.fingerprints.items(), key=lambda pair: int(pair[0]))
+        ),
         recipe=training["recipe"],
     )

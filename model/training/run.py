@@ -28,7 +28,13 @@ class EpochReport:
     losses: Mapping[str, float]  # mean of each term over the epoch's steps
     rate: float  # learning rate of the last step
     seconds: float
+    items_per_s: float  # training rows, validation not counted
     validation: ValidationScore | None
+
+    @property
+    def validation_map(self) -> float | None:
+        """What selects the epoch; None where it was not validated."""
+        return None if self.validation is None else self.validation.mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +75,11 @@ def train(
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_epoch_seed(recipe, epoch))  # dropout draws from the default generator
             losses, rate = _run_epoch(recipe, state, epoch, len(train_rows))
+        items_per_s = len(train_rows) / (time.perf_counter() - started)
         score = _validate(recipe, state, epoch, validation_rows, train_rows)
         state.progress.epoch = epoch
         state.save(checkpoint)
-        outcome = EpochReport(epoch, losses, rate, time.perf_counter() - started, score)
+        outcome = EpochReport(epoch, losses, rate, time.perf_counter() - started, items_per_s, score)
         _log(run_dir / "metrics.jsonl", outcome)
         report(outcome)
     state.network.load_state_dict(state.best)
