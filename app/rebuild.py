@@ -227,8 +227,7 @@ class Rebuilds:
                 log.info("rebuild_finished", job=job_id, index=request.index, generation=plan.generation, items=items)
             except (Exception, *STOPPED) as error:
                 log.warning("rebuild_stopped", job=job_id, index=request.index, reason=str(error))
-                # without a recorded outcome the job goes on later, here or elsewhere, and needs what it made
-                if job_id in self._cancelled or not (self._closing.is_set() or isinstance(error, STOPPED)):
+                if self._is_over(job_id, error):
                     steps.discard()
                 raise
             finally:
@@ -261,14 +260,29 @@ class Rebuilds:
     def _publish(self, job_id: str, steps: RebuildSteps, plan: Plan) -> None:
         DBOS.run_step({"name": "swap"}, lambda: self._swap(job_id, steps, plan))
         self._swapped.add(job_id)
-        DBOS.run_step({"name": "prune"}, steps.prune)
+        DBOS.run_step({"name": "prune"}, lambda: self._prune(job_id, steps))
 
     def _swap(self, job_id: str, steps: RebuildSteps, plan: Plan) -> None:
         with self._swapping:
             self._check(job_id)
             steps.swap(plan)
             self._swapped.add(job_id)
-        self._on_swap(steps.request.index)
+        try:
+            self._on_swap(steps.request.index)
+        except Exception as error:  # the pointer has moved: the rebuild is done, whatever became of this server
+            log.error("swap_not_served", job=job_id, index=steps.request.index, exc_info=error)
+
+    def _prune(self, job_id: str, steps: RebuildSteps) -> None:
+        try:
+            steps.prune()
+        except OSError as error:  # the rebuild is done; the next one prunes again
+            log.warning("prune_failed", job=job_id, index=steps.request.index, exc_info=error)
+
+    def _is_over(self, job_id: str, error: BaseException) -> bool:
+        """Whether nobody needs any more what the job made: it has an outcome, and that is not a swap."""
+        if job_id in self._swapped:
+            return False
+        return job_id in self._cancelled or not (self._closing.is_set() or isinstance(error, STOPPED))
 
     def _progress(self, job_id: str, meter: Meter) -> Callable[[int], None]:
         def advance(count: int) -> None:
@@ -301,8 +315,13 @@ class Rebuilds:
         """Clean up behind jobs that ended while their process was already dead."""
         for work_dir in self._settings.jobs_dir.iterdir():
             status = self._status(work_dir.name) if work_dir.is_dir() else None
-            if status is not None and STATES[status.status].final:
-                self._steps(work_dir.name, _request_of(status)).discard()
+            if status is None or not STATES[status.status].final:
+                continue
+            steps = self._steps(work_dir.name, _request_of(status))
+            if STATES[status.status] is JobState.DONE:
+                steps.clear()  # its generation has served, and may be one to roll back to
+            else:
+                steps.discard()
 
     def _status(self, job_id: str) -> WorkflowStatus | None:
         found = DBOS.list_workflows(workflow_ids=[job_id], name=KIND)

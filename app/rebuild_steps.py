@@ -150,7 +150,7 @@ class RebuildSteps:
     def prune(self) -> None:
         """Delete the work folder and the generations that nobody needs to roll back to."""
         self._directory.prune(keep=KEEP)
-        shutil.rmtree(self.work_dir, ignore_errors=True)
+        self.clear()
 
     def discard(self) -> None:
         """Take back what was made; a generation that already serves stays."""
@@ -158,6 +158,10 @@ class RebuildSteps:
         generation, current = self._reserved(), self._directory.current()
         if generation is not None and (current is None or current.generation != generation):
             self._directory.discard(generation)
+        self.clear()
+
+    def clear(self) -> None:
+        """Delete the work folder and nothing else."""
         shutil.rmtree(self.work_dir, ignore_errors=True)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import app.rebuild
 from app.building import BATCH_ITEMS, SAMPLE_ITEMS, SHARD_ITEMS
 from app.jobs import Job, JobNotFound, JobsLocked, JobState, ModelNotFound, RebuildRunning, SourceNotFound
 from app.rebuild import Rebuilds
+from app.rebuild_steps import RebuildSteps
 from app.settings import Settings
 from index.errors import IndexNotFound
 from index.generations import IndexDirectory
@@ -77,14 +78,20 @@ class Home:
         make_archive(path / "data" / "many-bad" / "archive.zip", 100, bad=range(0, 100, 2))
         self.gate = Gate()
         self.swapped: list[str] = []
+        self.swap_error: Exception | None = None
         self.rebuilds = self.open()
 
     def open(self) -> Rebuilds:
         return Rebuilds(
             self.settings,
             load_hasher=lambda path, bits, device: GatedHasher(self.gate, bits, path.name),
-            on_swap=self.swapped.append,
+            on_swap=self.serve,
         )
+
+    def serve(self, index: str) -> None:
+        self.swapped.append(index)
+        if self.swap_error is not None:
+            raise self.swap_error
 
     def directory(self, index: str) -> IndexDirectory:
         return IndexDirectory(self.settings.indexes_dir / index)
@@ -121,6 +128,7 @@ def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def home(module_home: Home) -> Iterator[Home]:
     yield module_home
     module_home.gate.open()
+    module_home.swap_error = None
     for job in module_home.rebuilds.list():
         module_home.wait(job)
 
@@ -166,6 +174,34 @@ def test_the_swap_activates_the_pair_and_rollback_restores_it(home: Home) -> Non
     assert (after.artifact, after.generation) == ("second", 2)
     assert after.fingerprint == FakeHasher(128, seed="second").fingerprint
     assert directory.rollback() == before
+
+
+def test_a_server_that_does_not_take_the_swap_does_not_undo_it(home: Home) -> None:
+    home.build("untaken")
+    home.swap_error = RuntimeError("no memory for a second model")
+    job = home.wait(home.rebuilds.start("untaken", model="second"))
+    assert (job.state, job.error) == (JobState.DONE, None)
+    current = home.directory("untaken").current()
+    assert current is not None
+    assert (current.generation, current.artifact) == (2, "second")
+    assert home.directory("untaken").generations() == [1, 2]
+    assert home.leftovers() == []
+
+
+def test_a_prune_that_fails_does_not_undo_the_swap(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    home.build("unpruned")
+    with monkeypatch.context() as patch:
+        patch.setattr(RebuildSteps, "prune", fail)
+        assert home.wait(home.rebuilds.start("unpruned")).state is JobState.DONE
+    home.directory("unpruned").rollback()
+    home.rebuilds.close()
+    home.rebuilds = home.open()
+    home.rebuilds.launch()
+    assert home.directory("unpruned").generations() == [1, 2]
+    assert home.leftovers() == []
 
 
 def test_two_generations_are_kept(home: Home) -> None:
