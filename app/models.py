@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,8 @@ from model.hasher import Hasher, Modality
 
 log = structlog.get_logger(__name__)
 
+WARM_UP_TEXT = "a picture"
+
 
 class LoadHasher(Protocol):
     """Opens an artifact as a hasher of one code length."""
@@ -27,7 +30,7 @@ class LoadHasher(Protocol):
 
 
 class Models:
-    """Hashers by (artifact, bits), each loaded when it is first needed."""
+    """Hashers by (artifact, bits), each loaded and warmed up when it is first needed."""
 
     def __init__(self, settings: Settings, load_hasher: LoadHasher) -> None:
         self._settings = settings
@@ -71,14 +74,38 @@ class Models:
         if name not in self.names():
             known = ", ".join(self.names()) or "none"
             raise Problem("model_not_found", f"expected the name of a model, found {name!r}; known: {known}")
+        started = time.perf_counter()
         try:
             hasher = self._load_hasher(self._settings.artifacts_dir / name, bits, self._settings.device)
         except ArtifactError as error:
             log.warning("model_refused", model=name, bits=bits, reason=str(error))
             detail = f"model {name!r} does not load at {bits} bits; the service's log has the reason"
             raise Problem("model_not_found", detail) from error
-        log.info("model_loaded", model=name, bits=bits, device=hasher.device, fingerprint=hasher.fingerprint)
+        loaded = time.perf_counter()
+        warm_up(hasher)
+        log.info(
+            "model_loaded",
+            model=name,
+            bits=bits,
+            device=hasher.device,
+            fingerprint=hasher.fingerprint,
+            load_s=round(loaded - started, 3),
+            warm_up_s=round(time.perf_counter() - loaded, 3),
+        )
         return hasher
+
+
+def warm_up(hasher: Hasher) -> None:
+    """Encode one tiny input of each modality: models set up much of themselves late, and no query shall wait for it."""
+    from PIL import Image
+
+    image = Image.new("RGB", (8, 8), "white")
+    if Modality.TEXT in hasher.modalities:
+        hasher.encode_texts([WARM_UP_TEXT])
+    if Modality.IMAGE in hasher.modalities:
+        hasher.encode_images([image])
+    if Modality.PAIR in hasher.modalities:
+        hasher.encode_pairs([image], [WARM_UP_TEXT])
 
 
 def require_modality(hasher: Hasher, modality: Modality, model: str) -> None:

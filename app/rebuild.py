@@ -20,6 +20,7 @@ from dbos import error as dbos_errors
 from app.building import SHARD_ITEMS, Texts, check_skipped
 from app.jobs import Job, JobNotFound, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
 from app.jobs_lock import lock_jobs
+from app.logs import EventHandler
 from app.meter import Meter
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
 from index.errors import IndexNotFound
@@ -64,13 +65,6 @@ class _Closing(BaseException):
     """Stops a workflow without an outcome, so that the next launch resumes it; no handler of dbos may catch it."""
 
 
-class _EngineLog(logging.Handler):
-    """Passes what dbos logs on as an event; its tracebacks repeat what jobs already say."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        log.log(record.levelno, "workflow_engine_logged", message=record.getMessage())
-
-
 class Rebuilds:
     """The rebuilds of one home: started, watched, cancelled, and resumed after any end of the process."""
 
@@ -94,7 +88,7 @@ class Rebuilds:
         """
         directory = self._settings.jobs_dir.absolute()
         self._lock = lock_jobs(directory)
-        self._engine_log = _EngineLog()
+        self._engine_log = EventHandler("workflow_engine_logged")
         logging.getLogger("dbos").addHandler(self._engine_log)  # without any handler dbos takes the console
         DBOS(
             config=DBOSConfig(

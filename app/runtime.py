@@ -161,7 +161,7 @@ class Runtime:
 
     def _refuse(self, name: str, error: Exception) -> None:
         problem = as_problem(error) or Problem("internal", "the index failed to open; the service's log has the reason")
-        log.error("index_refused", index=name, code=problem.code, exc_info=error)
+        log.error("index_refused", index=name, code=problem.code, reason=str(error), exc_info=error)
         with self._swapping:
             self._indexes = {**self._indexes, name: Refusal(problem.code, problem.detail)}
 

@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from app.main import create_app
+from app.models import WARM_UP_TEXT
 from app.settings import Limits, Settings
 from model.fake import FakeHasher
+from model.hasher import EncodedBatch
 
 CPU_S = "import time; {}; print(time.process_time())"
 BAR_S = 0.3
@@ -84,9 +87,11 @@ def test_importing_the_service_leaves_the_heavy_ones_out() -> None:
 
 def test_the_log_tells_events_and_never_the_query(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     class Failing(FakeHasher):
-        def encode_texts(self, texts: object) -> object:
+        def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
+            if list(texts) == [WARM_UP_TEXT]:
+                return super().encode_texts(texts)
             private = texts  # a traceback with local variables would show it
-            raise ValueError(len(private))
+            raise ValueError(f"cannot encode {private}")
 
     settings = Settings(home=home.path, log_format="json")
     application = create_app(settings, load_hasher=lambda *_: Failing(BITS, seed="demo"), open_jobs=open_recorded_jobs)
@@ -97,4 +102,5 @@ def test_the_log_tells_events_and_never_the_query(home: Home, capsys: pytest.Cap
     events = {event["event"]: event for event in map(json.loads, log.splitlines())}
     assert {"model_loaded", "index_swapped", "service_ready", "request_failed", "request_finished"} <= set(events)
     assert events["request_failed"]["request_id"] == "r-1"
+    assert {"load_s", "warm_up_s"} <= set(events["model_loaded"])
     assert "secret" not in log
