@@ -1,6 +1,7 @@
 """The command line. Modules are imported inside the commands that need them, so that ``crossbit --help`` is quick."""
 
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -371,7 +372,18 @@ def _show_entry(entry: dict[str, Any], *, as_json: bool) -> None:  # Any: JSON
     if as_json:
         show_json(entry)
     else:
-        show_table(["", ""], sorted(entry.items()))
+        show_table(["field", "value"], sorted(_flat(entry)))
+
+
+def _flat(entry: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:  # Any: JSON
+    """Leaves of nested tables under dotted names, rounded for reading."""
+    for name, value in entry.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield f"{prefix}{name}", ", ".join(map(str, value))
+        else:
+            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _show_entries(what: str, entries: list[dict[str, Any]], *, as_json: bool) -> None:  # Any: JSON

@@ -66,6 +66,7 @@ def show(settings: Settings, name: str | None) -> dict[str, Any]:  # Any: JSON
         manifest = asdict(snapshot.manifest)
         codes = {column: asdict(snapshot.diagnostics(column)) for column in snapshot.columns}
     del manifest["files"], manifest["columns"], manifest["format"]
+    manifest["fields"] = {field: str(kind) for field, kind in manifest["fields"].items()}
     return manifest | {"codes": codes, "generations": IndexDirectory(path).generations()}
 
 

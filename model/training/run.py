@@ -110,8 +110,8 @@ def _new_state(recipe: Recipe, rows: Features, device: torch.device) -> Training
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = module.Network(recipe.config, rows.images.shape[1], rows.texts.shape[1]).to(device)
-    objective = module.Objective(recipe.config, network, rows).to(device)
-    objective.begin()
+    objective = module.Objective(recipe.config, network.eval(), rows).to(device)
+    objective.begin()  # in evaluation mode: dropout would draw from the ambient generator
     optimiser = torch.optim.AdamW(
         network.parameters(),
         lr=recipe.optimiser.rate,

@@ -1,0 +1,45 @@
+# Everything a fresh machine needs: Python 3.11 or newer, gcc and make.
+#   make demo            set up, train, build the index, serve at http://127.0.0.1:8000   (SERVE=0: all but serve)
+#   make test            set up and run the whole test suite
+PYTHON ?= python3
+SERVE ?= 1
+BIN := .venv/bin
+DEMO := var/indexes/demo/CURRENT
+
+.PHONY: demo test lint alignment clean
+
+demo: .venv/installed $(DEMO)
+	$(BIN)/crossbit evaluate demo
+	@echo "The index 'demo' is ready under var/. Next: make demo, or .venv/bin/crossbit search --text 'a flag with a star'"
+ifneq ($(SERVE),0)
+	$(BIN)/crossbit serve
+endif
+
+$(DEMO): | var/artifacts/demo/manifest.json
+	$(BIN)/crossbit index build demo --artifact demo --data openclipart
+
+var/artifacts/demo/manifest.json: | .venv/installed
+	$(BIN)/crossbit train baseline --data openclipart --name demo
+
+test: .venv/installed
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# rebuilds the alignment head that ships with the default backbone and compares it with the committed one
+alignment: .venv/installed
+	$(BIN)/python -m model.training.alignment --cache var/cache
+
+# A torch that is already in .venv (a CPU build, say) is kept; otherwise the pinned one is installed.
+.venv/installed: pyproject.toml constraints.txt constraints-torch.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(BIN)/pip install -q -c constraints-torch.txt torch torchvision
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv var

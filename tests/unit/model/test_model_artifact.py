@@ -1,0 +1,224 @@
+"""Artifacts and their hasher, trained for two epochs on the 200-item fixture with the real backbone."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.artifact import Manifest, load_hasher, read_manifest
+from model.errors import ArchiveError, ArtifactError, ModalityError, RecipeError
+from model.evaluation.lone import as_json, as_table, evaluate_lone
+from model.hasher import Hasher, Modality
+from model.images import decode_image
+from model.items import ItemArchive, multi_hot
+from model.training.pipeline import Folders, train_artifact
+from model.training.recipe import load_recipe
+
+BITS = 16
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    home = tmp_path_factory.mktemp("home")
+    return Folders(home / "runs", home / "artifacts", home / "cache")
+
+
+@pytest.fixture(scope="module")
+def manifest(archive: ItemArchive, folders: Folders) -> Manifest:
+    overrides = ["config.bits=[16, 64]", "config.width=32", "config.hidden=32", "optimiser.batch=50"]
+    recipe = load_recipe("baseline", [*overrides, "optimiser.epochs=3"])
+    return train_artifact(recipe, archive, "tiny", folders, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(manifest: Manifest, folders: Folders) -> Path:
+    return folders.artifacts / manifest.name
+
+
+@pytest.fixture(scope="module")
+def hasher(folder: Path) -> Hasher:
+    return load_hasher(folder, BITS, "cpu")
+
+
+@pytest.fixture(scope="module")
+def images(archive: ItemArchive) -> list[Image.Image]:
+    return [decode_image(archive.read_image(item)) for item in archive.items[:5]]
+
+
+def test_it_is_a_hasher(hasher: Hasher) -> None:
+    assert isinstance(hasher, Hasher)
+    assert hasher.modalities == {Modality.IMAGE, Modality.TEXT}
+    assert hasher.bits == BITS
+
+
+def test_there_is_one_fingerprint_for_each_length(manifest: Manifest) -> None:
+    assert manifest.lengths == (16, 64)
+    assert len(set(manifest.fingerprints.values())) == 2
+
+
+def test_codes_are_the_same_alone_and_in_a_batch_in_any_order(hasher: Hasher, images: list[Image.Image]) -> None:
+    texts = ["red apple", "flag", "a dog"]
+    for encode, inputs in ((hasher.encode_images, images), (hasher.encode_texts, texts)):
+        together = encode(inputs)
+        alone = [encode([value]) for value in reversed(inputs)][::-1]
+        assert np.array_equal(together.codes, np.concatenate([one.codes for one in alone]))
+        assert np.array_equal(together.margins, np.concatenate([one.margins for one in alone]))
+
+
+def test_codes_are_the_same_with_and_without_the_cache(
+    folder: Path, folders: Folders, hasher: Hasher, images: list[Image.Image]
+) -> None:
+    cached = load_hasher(folder, BITS, "cpu", folders.cache)
+    assert np.array_equal(cached.encode_images(images).codes, hasher.encode_images(images).codes)
+    assert np.array_equal(cached.encode_texts(["flag"]).codes, hasher.encode_texts(["flag"]).codes)
+
+
+def test_margins_and_bits_come_from_the_same_logits(hasher: Hasher, images: list[Image.Image]) -> None:
+    batch = hasher.encode_images(images)
+    assert batch.codes.shape == (5, BITS // 8)
+    assert batch.margins.shape == (5, BITS)
+    assert (batch.margins >= 0).all()
+
+
+def test_truncated_tokens_are_told(hasher: Hasher) -> None:
+    assert hasher.encode_texts(["short", "word " * 3000]).truncated_tokens.tolist() == [0, 3000 - 8 * 254]
+
+
+def test_no_inputs_give_an_empty_batch(hasher: Hasher) -> None:
+    assert hasher.encode_images([]).codes.shape == (0, BITS // 8)
+    assert hasher.encode_texts([]).margins.shape == (0, BITS)
+
+
+def test_pairs_are_refused(hasher: Hasher, images: list[Image.Image]) -> None:
+    with pytest.raises(ModalityError, match="fuses image and text"):
+        hasher.encode_pairs(images[:1], ["x"])
+
+
+def test_a_length_that_was_not_trained_is_refused(folder: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"codes of \(16, 64\) bits, found a request for 32"):
+        load_hasher(folder, 32, "cpu")
+
+
+def test_an_unknown_artifact_lists_the_known_ones(folder: Path) -> None:
+    with pytest.raises(ArtifactError, match="no artifact named 'nonesuch'; known: tiny"):
+        read_manifest(folder.parent / "nonesuch")
+
+
+def copy(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder, target / "tiny")
+    return target / "tiny"
+
+
+def test_exchanged_weights_are_found_by_the_fingerprint(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    altered = copy(folder, tmp_path)
+    weights = load_file(altered / "weights.safetensors")
+    weights["heads.heads.16.bias"][0] += 1
+    save_file(weights, altered / "weights.safetensors")
+    with pytest.raises(ArtifactError, match="expected fingerprint"):
+        load_hasher(altered, BITS, "cpu")
+
+
+def test_truncated_weights_are_named(folder: Path, tmp_path: Path) -> None:
+    altered = copy(folder, tmp_path)
+    (altered / "weights.safetensors").write_bytes((altered / "weights.safetensors").read_bytes()[:1000])
+    with pytest.raises(ArtifactError, match=r"weights\.safetensors does not fit"):
+        load_hasher(altered, BITS, "cpu")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}'])
+def test_a_damaged_manifest_is_named(folder: Path, tmp_path: Path, text: str) -> None:
+    altered = copy(folder, tmp_path)
+    (altered / "manifest.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        read_manifest(altered)
+
+
+def test_a_newer_manifest_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    altered = copy(folder, tmp_path)
+    raw = json.loads((altered / "manifest.json").read_text())
+    (altered / "manifest.json").write_text(json.dumps({**raw, "format": 99}))
+    with pytest.raises(ArtifactError, match="format 99, this version reads 1; upgrade"):
+        read_manifest(altered)
+
+
+def test_the_card_names_fingerprints_and_licences(folder: Path, manifest: Manifest) -> None:
+    card = (folder / "card.md").read_text()
+    assert manifest.fingerprints["16"] in card
+    assert "Apache-2.0" in card
+
+
+def test_training_again_gives_the_same_fingerprints(archive: ItemArchive, folders: Folders, manifest: Manifest) -> None:
+    recipe = load_recipe(str(folders.runs / "tiny" / "recipe.toml"))
+    assert train_artifact(recipe, archive, "tiny", folders, device="cpu").fingerprints == manifest.fingerprints
+
+
+def test_unknown_captions_are_refused(archive: ItemArchive, folders: Folders) -> None:
+    with pytest.raises(RecipeError, match="expected one of title, full, found 'tags'"):
+        train_artifact(load_recipe("baseline", ["captions=tags"]), archive, "x", folders, device="cpu")
+
+
+def test_evaluation_gives_both_directions_and_databases(hasher: Hasher, archive: ItemArchive) -> None:
+    result = evaluate_lone(hasher, archive)
+    for side, size in ((result.whole, 150), (result.unseen, 50)):
+        assert set(side) == {"image_to_text", "text_to_image"}
+        assert {figures.database for figures in side.values()} == {size}
+        assert all(figures.queries + figures.left_out == 30 for figures in side.values())
+        assert all(0 < figures.chance < figures.map_expected <= 1 for figures in side.values())
+
+
+def test_chance_is_the_share_of_relevant_items(hasher: Hasher, archive: ItemArchive) -> None:
+    queries, database = archive.select(("query",)), archive.database()
+    names = archive.info.class_names
+    relevant = multi_hot(queries, names) @ multi_hot(database, names).T > 0
+    figures = evaluate_lone(hasher, archive).whole["image_to_text"]
+    assert figures.chance == pytest.approx(relevant[relevant.any(1)].mean())
+
+
+def test_labels_do_not_reach_the_codes(hasher: Hasher, archive: ItemArchive) -> None:
+    """The leak guard: with labels permuted among the items, relevance changes and the codes do not."""
+    seen: list[bytes] = []
+
+    class Recorder:
+        bits, fingerprint, modalities, device = hasher.bits, hasher.fingerprint, hasher.modalities, hasher.device
+        encode_pairs = hasher.encode_pairs
+
+        def encode_images(self, images: list[Image.Image]) -> object:
+            batch = hasher.encode_images(images)
+            seen.append(batch.codes.tobytes())
+            return batch
+
+        def encode_texts(self, texts: list[str]) -> object:
+            batch = hasher.encode_texts(texts)
+            seen.append(batch.codes.tobytes())
+            return batch
+
+    labels = [item.labels for item in archive.items]
+    moved = [dataclasses.replace(item, labels=labels[index - 7]) for index, item in enumerate(archive.items)]
+    permuted = ItemArchive.open(archive.path)
+    permuted.items = tuple(moved)
+    scores = [evaluate_lone(Recorder(), one, workers=1).mean for one in (archive, permuted)]  # type: ignore[arg-type]  # records bytes
+    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
+    assert scores[0] != scores[1]
+
+
+def test_evaluation_without_a_query_split_is_refused(hasher: Hasher, archive: ItemArchive) -> None:
+    bare = ItemArchive.open(archive.path)
+    bare.items = archive.select(("train",))
+    with pytest.raises(ArchiveError, match="expected a query split"):
+        evaluate_lone(hasher, bare)
+
+
+def test_figures_are_shown_as_json_and_as_a_table(hasher: Hasher, archive: ItemArchive) -> None:
+    result = evaluate_lone(hasher, archive)
+    shown = as_json([result])["lone"]["image_to_text"]["16"]
+    assert shown["map_all"]["expected"] == result.whole["image_to_text"].map_expected
+    assert shown["unseen"]["map_all"]["expected"] == result.unseen["image_to_text"].map_expected
+    headings, rows = as_table([result])
+    assert {len(row) for row in rows} == {len(headings)}
+    assert [row[3] for row in rows] == ["image_to_text", "text_to_image", "mean"]
