@@ -247,8 +247,9 @@ def clean_title(title: str) -> str:
 
 
 def clean_description(description: str) -> str:
-    """The description, or nothing where it holds an address."""
-    return "" if "@" in description or "http" in description else description
+    """The description, or nothing where it holds an address or a Perl object that the library printed by mistake."""
+    dropped = "@" in description or "http" in description or description.lower().startswith("hash(0x")
+    return "" if dropped else description
 
 
 def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:

@@ -138,8 +138,8 @@ def test_tags_are_lower_case_once_each_and_without_numbers_and_addresses() -> No
     assert clean_tags(["Ice  Cream", "ice cream", "0x85c", "hash(0x8a3cd28)", "2005", "", "PNG"]) == ("ice_cream",)
 
 
-@pytest.mark.parametrize("text", ["mail me@here", "see http://here"])
-def test_a_description_with_an_address_is_dropped(text: str) -> None:
+@pytest.mark.parametrize("text", ["mail me@here", "see http://here", "HASH(0x85a0ae8)"])
+def test_a_description_with_an_address_or_without_words_is_dropped(text: str) -> None:
     assert clean_description(text) == ""
 
 
