@@ -36,6 +36,7 @@ class Search:
         self.served = runtime.index(options.index)
         self._options = options
         self._limits = runtime.settings.limits
+        self._metrics = runtime.metrics
         self._check(queries)
 
     async def answer(
@@ -56,12 +57,18 @@ class Search:
         pages = await self.query.search(
             lambda: find(self.served, column, codes, self._options, depth=self._limits.depth, fingerprint=fingerprint)
         )
+        for page in pages:
+            self._count_ties(page)
         manifest = self.served.snapshot.manifest
         response.headers["X-Index-Generation"] = str(manifest.generation)
         response.headers["X-Model-Fingerprint"] = manifest.fingerprint
         tokens = [None] * len(pages) if truncated_tokens is None else [int(count) for count in truncated_tokens]
         answers = [self._tell(page, count) for page, count in zip(pages, tokens, strict=True)]
         return answers[0] if single else Answers(results=answers)
+
+    def _count_ties(self, page: Page) -> None:
+        for size in {hit.tie.first_rank: hit.tie.size for hit in page.hits}.values():
+            self._metrics.record_tie_group(size)
 
     def _tell(self, page: Page, truncated_tokens: int | None) -> Answer:
         manifest = self.served.snapshot.manifest

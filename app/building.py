@@ -43,6 +43,7 @@ class Shard:
 
     items: tuple[IndexedItem, ...]  # in the order of the items that were given
     skipped: tuple[Skipped, ...]
+    reused: int  # items whose codes were known
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,15 @@ class Builder:
         """
         built: list[IndexedItem] = []
         skipped: list[Skipped] = []
+        reused = 0
         batches = [items[start : start + BATCH_ITEMS] for start in range(0, len(items), BATCH_ITEMS)]
         with ThreadPoolExecutor(self.workers, thread_name_prefix="build") as pool:
             for batch, shard in zip(batches, pool.map(self._encode_batch, batches), strict=True):
                 built += shard.items
                 skipped += shard.skipped
+                reused += shard.reused
                 progress(len(batch))
-        return Shard(tuple(built), tuple(skipped))
+        return Shard(tuple(built), tuple(skipped), reused)
 
     def _encode_batch(self, items: Sequence[Item]) -> Shard:
         inputs: list[_Inputs] = []
@@ -92,7 +95,7 @@ class Builder:
                 skipped.append(Skipped(item.id, str(error)))
         codes = self._codes([one for one in inputs if one.known is None])
         built = tuple(self._indexed(one, one.known or codes[one.item.id]) for one in inputs)
-        return Shard(built, tuple(skipped))
+        return Shard(built, tuple(skipped), reused=sum(one.known is not None for one in inputs))
 
     def _read(self, item: Item) -> _Inputs:
         data = self.archive.read_image(item) if item.image is not None else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.jobs import JobError, RebuildFailed
+from app.roles import Role
 from app.show import data_progress, note, progress, show_json, show_table
 from index.errors import IndexCorrupt, SearchError
 from model.errors import EncoderError, ModelError
@@ -255,18 +256,44 @@ def serve(
     """Serve every index over HTTP until Ctrl-C."""
     from app.jobs_lock import lock_jobs
     from app.main import create_app
+    from app.keys import KeysFileError, load_keys
     from app.serving import serve as run
 
     settings = _settings()
     lock_jobs(settings.jobs_dir).close()  # says at once that another process serves this home
+    try:
+        keys = load_keys(settings)
+    except KeysFileError as error:
+        raise typer.BadParameter(str(error), param_hint="CROSSBIT_KEYS_FILE") from error
     run(
         lambda: create_app(settings),
         settings.host if host is None else host,
         settings.port if port is None else port,
     )
+        has_keys=bool(keys),
 
 
 @cli.command()
+@cli.command()
+def key(
+    role: Annotated[Role, typer.Option(help="query may search and read, admin may also rebuild.")] = Role.QUERY,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key. It is shown once; the service is given only its digest."""
+    from app.keys import digest_of, new_key
+
+    made = new_key()
+    digest = digest_of(made)
+    setting = f"CROSSBIT_KEYS__{role.upper()}"
+    if as_json:
+        show_json({"key": made, "role": role, "digest": digest, "setting": setting, "value": [digest]})
+        return
+    note(f"This key has the role {role} and is shown only now; callers send it as `Authorization: Bearer KEY`.")
+    note(f"Give the service its digest: set {setting}='[\"{digest}\"]', with those of this role's other keys,")
+    note(f"or add the line `{role} {digest}` to the file that CROSSBIT_KEYS_FILE names; then start it anew.")
+    typer.echo(made)
+
+
 def models(as_json: AsJson = False) -> None:
     """List the artifacts."""
     settings = _settings()

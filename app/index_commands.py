@@ -37,7 +37,7 @@ def _run(steps: RebuildSteps) -> int:
     skipped: list[Skipped] = []
     with progress("encoding", plan.total) as advance:
         for number in range(plan.shards):
-            skipped += steps.encode_shard(plan, number, progress=advance)
+            skipped += steps.encode_shard(plan, number, progress=advance).skipped
             check_skipped(skipped, plan.total)
     note_skipped(skipped)
     note("writing and checking the generation")

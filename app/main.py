@@ -6,15 +6,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
+from app.keys import load_keys
 from app.logs import configure_logs
-from app.middleware import BodyLimit, RequestContext, SameSiteWrites
+from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
 from app.models import LoadHasher
 from app.problems import answer_framework_error
-from app.routes import encode, indexes, jobs, models, page, probes, search
+from app.routes import encode, indexes, jobs, metrics, models, page, probes, search
 from app.routes.dependencies import Jobs
 from app.routes.openapi import PROBLEM_RESPONSES
 from app.runtime import Runtime
@@ -22,7 +25,13 @@ from app.settings import Settings
 from index.generations import list_indexes
 from model.hasher import Hasher
 
+log = structlog.get_logger(__name__)
+
 DESCRIPTION = "Search images by text and texts by image through short binary codes, exactly and in a total order."
+
+CORS_METHODS = ("GET", "HEAD", "POST")
+CORS_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id")
+CORS_SHOWN = ("ETag", "Location", "Retry-After", "X-Index-Generation", "X-Model-Fingerprint", "X-Request-Id")
 
 OpenJobs = Callable[[Settings, Runtime], AbstractAsyncContextManager[Jobs]]
 
@@ -40,9 +49,15 @@ def create_app(
     """The application; without settings, those of the environment.
 
     ``load_hasher`` and ``open_jobs`` replace the models and the job engine, for tests and for embedding.
+
+    Raises:
+        KeysFileError: the keys file is missing or malformed.
     """
     settings = settings or Settings()
     configure_logs(settings)
+    keys = load_keys(settings)
+    if not keys:
+        log.warning("keys_missing", open_to="whoever reaches the service")
     runtime = Runtime(settings, load_hasher)
 
     app = FastAPI(
@@ -62,9 +77,20 @@ def create_app(
     )
     # the last one added is the outermost
     app.add_middleware(BodyLimit, max_body_bytes=settings.limits.body_bytes)
-    app.add_middleware(SameSiteWrites)
-    app.add_middleware(RequestContext)
-    for routes in (search, encode, indexes, jobs, models, probes, page):
+    app.add_middleware(RequireKey, keys=keys)
+    app.add_middleware(SameSiteWrites, origins=settings.cors_origins)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(AnswerProblems)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=CORS_METHODS,
+            allow_headers=CORS_SENT,
+            expose_headers=CORS_SHOWN,
+        )
+    app.add_middleware(RequestContext, metrics=runtime.metrics)
+    for routes in (search, encode, indexes, jobs, models, metrics, probes, page):
         app.include_router(routes.router)
     app.mount("/ui", page.static_files)
     return app
@@ -93,7 +119,7 @@ def _open_rebuilds(load_hasher: LoadHasher) -> OpenJobs:
     async def open_jobs(settings: Settings, runtime: Runtime) -> AsyncIterator[Jobs]:
         from app.rebuild import Rebuilds
 
-        rebuilds = Rebuilds(settings, load_hasher=load_hasher, on_swap=runtime.reload)
+        rebuilds = Rebuilds(settings, load_hasher=load_hasher, on_swap=runtime.reload, metrics=runtime.metrics)
         await asyncio.to_thread(rebuilds.launch)
         try:
             yield rebuilds

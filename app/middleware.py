@@ -1,20 +1,27 @@
-"""Pure ASGI layers around the routes, outermost first: ``RequestContext``, ``SameSiteWrites``, ``BodyLimit``."""
+"""Pure ASGI layers around the routes, from the outermost to the innermost.
+
+``RequestContext`` names and records a request, ``AnswerProblems`` turns errors into answers, ``HeadAsGet``,
+``SameSiteWrites``, ``RequireKey`` and ``BodyLimit`` stand before the routes. (CORS, where it is set, comes second.)
+"""
 
 import re
 import time
 import uuid
+from collections.abc import Collection
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.keys import KeyRing
+from app.metrics import Metrics
 from app.problems import Problem, as_problem, problem_response
+from app.roles import SAFE_METHODS, Role, needed_role
 
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -29,10 +36,11 @@ SECURITY_HEADERS = {
 
 
 class RequestContext:
-    """Gives each request an id, each answer the security headers, each error a problem body, and logs the end."""
+    """Gives each request an id and each answer the security headers; logs and counts how it ended."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
@@ -41,6 +49,7 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
+        method = scope["method"]
         started = time.perf_counter()
         status: int | None = None
 
@@ -57,29 +66,111 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_headers)
-            except Exception as error:
-                if status is not None:  # half an answer is out: only the server can break it off
-                    log.exception("response_broken")
-                    raise
-                await problem_response(_foreseen(error), request_id)(scope, receive, send_with_headers)
             finally:
-                took_ms = round((time.perf_counter() - started) * 1000, 1)
-                log.info("request_finished", **_describe(scope), status=status, took_ms=took_ms)
+                self._record(scope, method, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, method: str, status: int | None, seconds: float) -> None:
+        """The route's template stands for the path, which may hold what a user wrote."""
+        route = getattr(scope.get("route"), "path", "")
+        code = scope["state"].get("problem")
+        self._metrics.record_request(method=method, route=route, status=status, problem=code, seconds=seconds)
+        problem = {} if code is None else {"problem": code}
+        took_ms = round(seconds * 1000, 1)
+        log.info("request_finished", method=method, route=route, status=status, took_ms=took_ms, **problem)
 
 
-class SameSiteWrites:
-    """Refuses what a page of another site makes the browser of somebody near this service send to it."""
+class AnswerProblems:
+    """Answers each error with its problem body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except Exception as error:
+            if has_begun:  # half an answer is out: only the server can break it off
+                log.exception("response_broken")
+                raise
+            problem = _foreseen(error)
+            scope["state"]["problem"] = problem.code
+            await problem_response(problem, scope["state"]["request_id"])(scope, receive, send)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET without the body, on every route that answers GET."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI call."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        scope["method"] = "GET"  # in the same scope: the router leaves the route's template there for the log
+        await self.app(scope, receive, send_head)
+
+
+class SameSiteWrites:
+    """Refuses what a page of another site makes the browser of somebody near this service send to it."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str] = ()) -> None:
+        self.app = app
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI call."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
-            site = Headers(scope=scope).get("sec-fetch-site", "none")
-            if site not in ("none", "same-origin"):
-                raise Problem("forbidden", f"expected a request from this service's own page or no page, found {site}")
+            headers = Headers(scope=scope)
+            site = headers.get("sec-fetch-site", "none")
+            if site not in ("none", "same-origin") and headers.get("origin") not in self._origins:
+                expected = (
+                    "a request from this service's own page, from an origin that its settings allow or from no page"
+                )
+                raise Problem("forbidden", f"expected {expected}, found {site}")
         await self.app(scope, receive, send)
+
+
+class RequireKey:
+    """Refuses requests without a key for what they ask, before a byte of the body is read; without keys, none."""
+
+    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+        self.app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI call."""
+        if scope["type"] == "http" and self._keys:
+            needed = needed_role(scope["method"], scope["path"])
+            if needed is not None:
+                self._check(Headers(scope=scope), needed)
+        await self.app(scope, receive, send)
+
+    def _check(self, headers: Headers, needed: Role) -> None:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        role = self._keys.role_of(key.strip()) if scheme.lower() == "bearer" else None
+        if role is None:
+            found = "one that this service does not know" if key else "none"
+            detail = f"expected `Authorization: Bearer KEY`, found {found}; ask whoever runs the service for a key"
+            raise Problem("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+        if not role.covers(needed):
+            raise Problem("forbidden", f"expected a key with the role {needed}, found one with the role {role}")
 
 
 class BodyLimit:
@@ -127,11 +218,6 @@ def _foreseen(error: Exception) -> Problem:
     if problem is None:
         log.error("request_failed", exc_info=error)
         return Problem("internal", "the service failed on this request; its log has the reason under the request id")
-    if problem.code in ("not_ready", "device_out_of_memory"):
-        log.warning("request_refused", code=problem.code, reason=str(error))
+    if problem.code in ("not_ready", "device_out_of_memory") and not isinstance(error, Problem):
+        log.warning("request_refused", problem=problem.code, reason=str(error))  # the answer does not tell it
     return problem
-
-
-def _describe(scope: Scope) -> dict[str, str]:
-    """Method and route template: the path itself may hold what a user wrote."""
-    return {"method": scope["method"], "route": getattr(scope.get("route"), "path", "")}

@@ -18,6 +18,7 @@ MAX_DETAIL_CHARS = 2000
 # code -> status and title
 CODES: dict[str, tuple[int, str]] = {
     "empty_input": (400, "Nothing to encode"),
+    "unauthorized": (401, "No valid key"),
     "forbidden": (403, "Not allowed"),
     "index_not_found": (404, "No such index"),
     "item_not_found": (404, "No such item"),
@@ -124,6 +125,7 @@ async def answer_framework_error(request: Request, error: Exception) -> JSONResp
     problem = as_problem(error)
     if problem is None:
         raise error
+    request.state.problem = problem.code
     return problem_response(problem, request.state.request_id)
 
 
@@ -135,8 +137,8 @@ def _from_framework(error: HTTPException) -> Problem:
                 "route_not_found", "no route has this path; GET /openapi.json lists them all", headers=headers
             )
         case 405:
-            allowed = (headers or {}).get("Allow", "")
-            return Problem("method_not_allowed", f"this route answers {allowed}", headers=headers)
+            allowed = (headers or {}).get("Allow", "").replace("GET", "GET, HEAD")
+            return Problem("method_not_allowed", f"this route answers {allowed}", headers={"Allow": allowed})
         case 413:
             return Problem("payload_too_large", error.detail, headers=headers)
         case _:

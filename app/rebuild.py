@@ -6,6 +6,7 @@ a crash the next ``launch`` goes on behind the last recorded one. Every call her
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from app.jobs import Job, JobNotFound, JobState, ModelNotFound, RebuildRunning, 
 from app.jobs_lock import lock_jobs
 from app.logs import EventHandler
 from app.meter import Meter
+from app.metrics import Metrics
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
 from index.errors import IndexNotFound
 from index.generations import IndexDirectory
@@ -68,9 +70,17 @@ class _Closing(BaseException):
 class Rebuilds:
     """The rebuilds of one home: started, watched, cancelled, and resumed after any end of the process."""
 
-    def __init__(self, settings: Settings, *, load_hasher: LoadHasher, on_swap: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        load_hasher: LoadHasher,
+        on_swap: Callable[[str], None],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._settings = settings
         self._load_hasher = load_hasher
+        self._metrics = metrics or Metrics()
         self._on_swap = on_swap
         self._closing = threading.Event()
         self._swapping = threading.Lock()
@@ -211,6 +221,7 @@ class Rebuilds:
     def _run(self, job_id: str, request: Request) -> None:
         steps = self._steps(job_id, request)
         with self._counted():
+        started = time.monotonic()
             try:
                 plan = Plan(**DBOS.run_step({"name": "plan"}, lambda: asdict(steps.plan())))
                 items = self._build(job_id, steps, plan)
@@ -218,7 +229,16 @@ class Rebuilds:
                     DBOS.run_step({"name": "discard"}, steps.discard)
                     return
                 self._publish(job_id, steps, plan)
-                log.info("rebuild_finished", job=job_id, index=request.index, generation=plan.generation, items=items)
+                took_s = time.monotonic() - started
+                self._metrics.record_rebuild(took_s)
+                log.info(
+                    "rebuild_finished",
+                    job=job_id,
+                    index=request.index,
+                    generation=plan.generation,
+                    items=items,
+                    took_s=round(took_s, 1),
+                )
             except (Exception, *STOPPED) as error:
                 log.warning("rebuild_stopped", job=job_id, index=request.index, reason=str(error))
                 if self._is_over(job_id, error):
@@ -239,7 +259,9 @@ class Rebuilds:
             self._meters[job_id] = meter
             shard = steps.encode_shard(plan, number, progress=self._progress(job_id, meter))
             DBOS.set_event("progress", _progress_of(meter))
-            return [[one.id, one.reason] for one in shard]
+            encoded = len(shard.items) - shard.reused
+            self._metrics.record_rebuilt(encoded=encoded, reused=shard.reused, skipped=len(shard.skipped))
+            return [[one.id, one.reason] for one in shard.skipped]
 
         for number in range(plan.shards):
             skipped += [Skipped(*one) for one in DBOS.run_step({"name": "encode_shard"}, encode, number)]

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from app.building import SHARD_ITEMS, Builder, Texts, check_sample
-from app.jobs import RebuildFailed, Skipped
+from app.building import SHARD_ITEMS, Builder, Shard, Texts, check_sample
+from app.jobs import RebuildFailed
 from app.shard_file import read_shard, write_shard
 from app.sources import Source, open_source
 from index.durable import write_atomically
@@ -100,14 +100,14 @@ class RebuildSteps:
             reuse=self._reusable() if self.request.reuse else None,
         )
 
-    def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> tuple[Skipped, ...]:
-        """Encode the items of one shard into a file of the work folder; returns those that were left out."""
+    def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> Shard:
+        """Encode the items of one shard into a file of the work folder."""
         self._check_unchanged(plan)
         start = number * SHARD_ITEMS
         builder = self._builder(self._known_codes(plan))
         shard = builder.encode(self._source.items[start : start + SHARD_ITEMS], progress=progress)
         write_shard(self._shard_path(number), shard.items)
-        return shard.skipped
+        return shard
 
     def write(self, plan: Plan) -> None:
         """Put the shards together into the reserved generation."""

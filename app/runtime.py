@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.batching import Stage
+from app.metrics import Metrics
 from app.models import LoadHasher, Models, require_modality
 from app.problems import Problem, as_problem
 from app.settings import Settings
@@ -59,6 +60,8 @@ class Runtime:
 
     def __init__(self, settings: Settings, load_hasher: LoadHasher) -> None:
         self.settings = settings
+        self.metrics = Metrics()
+        self.metrics.watch(self)
         self.models = Models(settings, load_hasher)
         limits = settings.limits
         self.encoding = Stage("encoding", threads=settings.encode_threads, queue=limits.queue)

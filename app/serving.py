@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING
 import typer
 import uvicorn
 
+from app.logs import EventHandler
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 DRAIN_S = 10  # longest wait for running requests after Ctrl-C
 
 
-def serve(create_app: Callable[[], "FastAPI"], host: str, port: int) -> None:
+def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys: bool) -> None:
     """Serve until Ctrl-C or SIGTERM; the port is taken before any model is loaded.
 
     Raises:
-        typer.BadParameter: the address is open to the network, or cannot be bound.
+        typer.BadParameter: the address is open to the network while there are no keys, or cannot be bound.
     """
-    if not is_loopback(host):
+    if not has_keys and not is_loopback(host):
         raise typer.BadParameter(
-            f"expected a loopback address such as 127.0.0.1, found {host}: this version has no API keys, so whoever "
-            "reaches the port may do everything; serve on loopback and put a proxy that checks who calls in front",
+            f"expected a loopback address such as 127.0.0.1, found {host}: no API keys are set, so whoever reaches the "
+            "port could do everything; make one with `crossbit key --role admin` and set it, or serve on loopback",
             param_hint="--host",
         )
     with bind(host, port) as listener:
@@ -32,10 +34,13 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int) -> None:
             create_app, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S
         )
         server = uvicorn.Server(config)
+        logging.getLogger("uvicorn").addHandler(EventHandler("server_logged"))
         # a second Ctrl-C ends the process at once, and uvicorn reports the lifespan that this cuts short
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
         address, taken = listener.getsockname()[:2]
         typer.echo(f"serving on http://{f'[{address}]' if ':' in address else address}:{taken}", err=True)
+        if not has_keys:
+            typer.echo("no API keys are set, so only this machine may reach it; `crossbit key` makes one", err=True)
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:  # uvicorn raises the signal again once it has drained

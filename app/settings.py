@@ -5,10 +5,13 @@ Every field is an environment variable: prefix ``CROSSBIT_``, nested fields join
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
 
 
 class Limits(BaseModel):
@@ -41,6 +44,21 @@ class Limits(BaseModel):
     """Seconds a query may take, waiting included; beyond it ``deadline_exceeded``."""
 
 
+class Keys(BaseModel):
+    """SHA-256 digests, 64 hex digits each, of the keys that callers show; `crossbit key` makes both.
+
+    Without any key, whoever reaches the service may do everything, and `crossbit serve` binds to loopback only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    query: tuple[Digest, ...] = ()
+    """Keys that may search, encode and read."""
+
+    admin: tuple[Digest, ...] = ()
+    """Keys that may also rebuild, roll back and cancel."""
+
+
 class Settings(BaseSettings):
     """Configuration of one service process, read once at start and never changed."""
 
@@ -49,6 +67,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,  # somebody may have put a key where its digest belongs
     )
 
     home: Path = Path("var")
@@ -86,6 +105,15 @@ class Settings(BaseSettings):
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """``auto`` writes lines for people on a terminal and JSON lines elsewhere."""
+
+    keys: Keys = Keys()
+    """Who may use the service."""
+
+    keys_file: Path | None = None
+    """More keys, as a file such as a mounted secret: lines of ``query DIGEST`` or ``admin DIGEST``, # for comments."""
+
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins, such as ``https://gallery.example.org``, whose pages may call the service; none unless set."""
 
     limits: Limits = Limits()
     """Bounds on requests."""

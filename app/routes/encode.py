@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
 from app.models import require_modality
 from app.problems import Problem
-from app.queries import Query
+from app.queries import Query, near_zero_bits
 from app.routes.dependencies import LimitsOf, RuntimeOf
 from app.routes.openapi import image_body
 from app.runtime import Runtime
@@ -17,7 +17,6 @@ from index.codes import to_hex
 from model.hasher import EncodedBatch, Hasher, Modality
 
 DEFAULT_BITS = 64
-NEAR_ZERO = 1e-3  # of a code's mean margin
 
 router = APIRouter(prefix="/v1/encode", tags=["encode"])
 
@@ -66,7 +65,6 @@ class Encoding:
         response.headers["X-Model-Fingerprint"] = self.hasher.fingerprint
         means = batch.margins.mean(axis=1)
         lows, highs = batch.margins.min(axis=1), batch.margins.max(axis=1)
-        near_zero = (batch.margins < NEAR_ZERO * means[:, None]).sum(axis=1)
         return Encoded(
             codes=[to_hex(code) for code in batch.codes],
             bits=self.hasher.bits,
@@ -74,7 +72,7 @@ class Encoding:
                 Margins(min=low, mean=mean, max=high)
                 for low, mean, high in zip(lows.tolist(), means.tolist(), highs.tolist(), strict=True)
             ],
-            near_zero_bits=near_zero.tolist(),
+            near_zero_bits=near_zero_bits(batch).tolist(),
             truncated_tokens=batch.truncated_tokens.tolist(),
             fingerprint=self.hasher.fingerprint,
             model=ModelReference(name=self._name, fingerprint=self.hasher.fingerprint),

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -21,6 +21,7 @@ from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.errors import ArtifactError
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch, Hasher, Modality
+from model.manifest import Manifest
 
 COLORS = ("red", "green", "blue", "gold", "gray", "navy", "pink", "teal", "plum", "tan", "snow", "lime")
 BITS = 64
@@ -70,7 +71,8 @@ class Home:
     def add_artifact(self, name: str, make: Callable[[int], Hasher] | None = None) -> None:
         folder = self.path / "artifacts" / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "manifest.json").write_text(json.dumps({"method": "fake"}))
+        manifest = Manifest(name, "fake", {}, "none", 1, 1, {}, {}, {}, {})
+        (folder / "manifest.json").write_text(json.dumps(asdict(manifest)))
         self.hashers[name] = make or (lambda bits: FakeHasher(bits, seed=name))
 
     def add_generation(self, index: str, artifact: str, *, bits: int = BITS, activate: bool = True) -> int:

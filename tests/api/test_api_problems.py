@@ -11,6 +11,7 @@ from api_home import BITS, GatedHasher, Home, Serve, png, wait_until
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.keys import digest_of
 from app.models import WARM_UP_TEXT
 from app.problems import CODES, MEDIA_TYPE
 from index.ranking import Cursor
@@ -356,6 +357,17 @@ def test_a_second_rebuild(client: TestClient) -> None:
 def test_a_page_of_another_site(client: TestClient) -> None:
     answer = client.post("/v1/indexes/colors/rebuild", headers={"sec-fetch-site": "cross-site"})
     assert_problem(answer, "forbidden", "cross-site")
+
+
+def test_no_key(serve: Serve) -> None:
+    client = serve(keys={"query": [digest_of("a key")]})
+    assert_problem(client.post(TEXT, json={"query": "a"}), "unauthorized", "Authorization: Bearer")
+
+
+def test_a_key_of_the_lower_role(serve: Serve) -> None:
+    client = serve(keys={"query": [digest_of("a key")]})
+    answer = client.post("/v1/indexes/colors/rebuild", headers={"Authorization": "Bearer a key"})
+    assert_problem(answer, "forbidden", "role admin", "role query")
 
 
 def test_every_code_has_a_test(request: pytest.FixtureRequest) -> None:

@@ -190,6 +190,7 @@ def test_the_openapi_document_covers_every_route(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert sorted(document["paths"]) == [
         "/livez",
+        "/metrics",
         "/readyz",
         "/v1/encode/image",
         "/v1/encode/pair",

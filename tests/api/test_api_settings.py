@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings
 
 from app.main import create_app
 from app.models import WARM_UP_TEXT
-from app.settings import Limits, Settings
+from app.settings import Keys, Limits, Settings
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
 
@@ -54,7 +54,7 @@ def test_settings_do_not_change() -> None:
         Settings().port = 80
 
 
-@pytest.mark.parametrize("kind", [Limits, Settings])
+@pytest.mark.parametrize("kind", [Limits, Keys, Settings])
 def test_every_setting_says_what_it_is(kind: type[BaseSettings]) -> None:
     body = ast.parse(inspect.getsource(kind)).body[0].body
     named = [

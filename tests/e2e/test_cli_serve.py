@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from tiny_home import make_home
@@ -77,3 +78,37 @@ def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1 port {port}" in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
+
+
+def test_without_keys_it_binds_to_loopback_only(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [*MAIN, "serve", "--host", "192.0.2.1"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no API keys are set" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_with_keys_it_may_bind_elsewhere_and_asks_for_one(environment: dict[str, str], tmp_path: Path) -> None:
+    made = json.loads(subprocess.run([*MAIN, "key", "--json"], capture_output=True, text=True, check=True).stdout)
+    keys = tmp_path / "keys"
+    keys.write_text(f"{made['role']} {made['digest']}\n")
+    guarded = environment | {"CROSSBIT_KEYS_FILE": str(keys)}
+    # an address that no machine here has: it gets as far as the system's own refusal, and no port is opened
+    done = subprocess.run(
+        [*MAIN, "serve", "--host", "192.0.2.1"], env=guarded, capture_output=True, text=True, check=False
+    )
+    assert "cannot listen on 192.0.2.1" in " ".join(done.stderr.replace("│", " ").split())
+    with subprocess.Popen([*MAIN, "serve", "--port", "0"], env=guarded, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            url = f"{address(server)}/v1/jobs"
+            with pytest.raises(HTTPError, match="401"):
+                urlopen(url, timeout=WAIT_S)  # noqa: S310 - our own server
+            with urlopen(Request(url, headers={"Authorization": f"Bearer {made['key']}"}), timeout=WAIT_S) as answer:  # noqa: S310 - our own server
+                assert answer.status == 200
+            with pytest.raises(HTTPError, match="4"):
+                urlopen(Request(url, headers={"X-Huge": "x" * 200_000}), timeout=WAIT_S)  # noqa: S310 - our own server
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, log = server.communicate(timeout=WAIT_S)
+    assert made["key"] not in log
+    assert "no API keys" not in log
