@@ -167,10 +167,11 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Print lone tie-aware mAP@all of the test queries, for the whole and for the unseen database."""
-    from model.artifact import load_hasher, read_manifest
+    from model.artifact import load_hasher
     from model.evaluation.lone import as_json as results_as_json
     from model.evaluation.lone import as_table, evaluate_lone
     from model.items import ItemArchive, find_archive
+    from model.manifest import read_manifest
 
     settings = _settings()
     folder = settings.artifacts_dir / artifact
@@ -255,25 +256,24 @@ def serve(
 ) -> None:
     """Serve every index over HTTP until Ctrl-C."""
     from app.jobs_lock import lock_jobs
-    from app.main import create_app
     from app.keys import KeysFileError, load_keys
+    from app.main import create_app
     from app.serving import serve as run
 
     settings = _settings()
-    lock_jobs(settings.jobs_dir).close()  # says at once that another process serves this home
     try:
         keys = load_keys(settings)
     except KeysFileError as error:
         raise typer.BadParameter(str(error), param_hint="CROSSBIT_KEYS_FILE") from error
+    lock_jobs(settings.jobs_dir).close()  # says at once that another process serves this home
     run(
         lambda: create_app(settings),
         settings.host if host is None else host,
         settings.port if port is None else port,
-    )
         has_keys=bool(keys),
+    )
 
 
-@cli.command()
 @cli.command()
 def key(
     role: Annotated[Role, typer.Option(help="query may search and read, admin may also rebuild.")] = Role.QUERY,
@@ -294,13 +294,14 @@ def key(
     typer.echo(made)
 
 
+@cli.command()
 def models(as_json: AsJson = False) -> None:
     """List the artifacts."""
     settings = _settings()
-    from app.lookup import artifacts
-    from model.artifact import read_manifest
+    from model.manifest import list_artifacts, read_manifest
 
-    manifests = [read_manifest(settings.artifacts_dir / name) for name in artifacts(settings)]
+    directory = settings.artifacts_dir
+    manifests = [read_manifest(directory / name) for name in list_artifacts(directory)]
     entries = [
         {
             "name": manifest.name,

@@ -6,11 +6,7 @@ from app.jobs import ModelNotFound
 from app.settings import Settings
 from index.errors import IndexNotFound
 from index.generations import list_indexes
-
-
-def artifacts(settings: Settings) -> list[str]:
-    """Names of the artifacts in the home, sorted."""
-    return sorted(path.parent.name for path in settings.artifacts_dir.glob("*/manifest.json"))
+from model.manifest import list_artifacts
 
 
 def find_artifact(settings: Settings, name: str | None) -> str:
@@ -19,7 +15,7 @@ def find_artifact(settings: Settings, name: str | None) -> str:
     Raises:
         ModelNotFound: the message lists those that exist.
     """
-    known = artifacts(settings)
+    known = list_artifacts(settings.artifacts_dir)
     if name is None and len(known) == 1:
         return known[0]
     if name not in known:

@@ -1,6 +1,5 @@
 """The models that the service holds: each loaded once, when it is first needed."""
 
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -10,12 +9,12 @@ from typing import Protocol
 
 import structlog
 
-from app.lookup import artifacts
 from app.problems import Problem
 from app.settings import Settings
 from index.errors import ModelMismatch
 from model.errors import ArtifactError
 from model.hasher import Hasher, Modality
+from model.manifest import list_artifacts, read_manifest
 
 log = structlog.get_logger(__name__)
 
@@ -40,15 +39,14 @@ class Models:
 
     def names(self) -> list[str]:
         """Every artifact there is."""
-        return artifacts(self._settings)
+        return list_artifacts(self._settings.artifacts_dir)
 
     def method(self, name: str) -> str | None:
         """How an artifact was trained; None where it does not say."""
         try:
-            method = json.loads((self._settings.artifacts_dir / name / "manifest.json").read_bytes()).get("method")
-        except (OSError, ValueError, AttributeError):
+            return read_manifest(self._settings.artifacts_dir / name).method
+        except ArtifactError:
             return None
-        return method if isinstance(method, str) else None
 
     def loaded(self) -> Mapping[tuple[str, int], Hasher]:
         """The hashers in memory."""

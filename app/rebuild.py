@@ -27,6 +27,7 @@ from app.metrics import Metrics
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
 from index.errors import IndexNotFound
 from index.generations import IndexDirectory
+from model.manifest import list_artifacts
 
 KIND = "rebuild"  # name of the workflow and of its queue
 EXECUTOR = "local"  # there is one worker a home, so the one that starts takes over what the last one left
@@ -79,8 +80,8 @@ class Rebuilds:
         metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
-        self._load_hasher = load_hasher
         self._metrics = metrics or Metrics()
+        self._load_hasher = load_hasher
         self._on_swap = on_swap
         self._closing = threading.Event()
         self._swapping = threading.Lock()
@@ -194,7 +195,7 @@ class Rebuilds:
         sources = self._settings.rebuild_sources()
         if source is not None and source not in sources:
             raise SourceNotFound(f"no source named {source!r}; known: {', '.join(sorted(sources)) or 'none'}")
-        artifacts = sorted(path.parent.name for path in self._settings.artifacts_dir.glob("*/manifest.json"))
+        artifacts = list_artifacts(self._settings.artifacts_dir)
         if model is not None and model not in artifacts:
             raise ModelNotFound(f"no artifact named {model!r}; known: {', '.join(artifacts) or 'none'}")
         if pointer is not None:
@@ -220,8 +221,8 @@ class Rebuilds:
 
     def _run(self, job_id: str, request: Request) -> None:
         steps = self._steps(job_id, request)
-        with self._counted():
         started = time.monotonic()
+        with self._counted():
             try:
                 plan = Plan(**DBOS.run_step({"name": "plan"}, lambda: asdict(steps.plan())))
                 items = self._build(job_id, steps, plan)

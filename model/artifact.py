@@ -7,7 +7,6 @@ artifact whose files were exchanged, or whose backbone changed, never makes a co
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from encoders.registry import load_backbone
 from model.durable import replacing
 from model.errors import ArtifactError, ModalityError
 from model.hasher import EncodedBatch, Modality
+from model.manifest import MANIFEST, Manifest, read_manifest
 from model.registry import method_module
 
 if TYPE_CHECKING:
@@ -32,31 +32,8 @@ if TYPE_CHECKING:
 
 LogitsOf = Callable[[Tensor, int], Tensor]  # (B, D) features, bits -> (B, bits)
 
-FORMAT = 1
 BIT_RULE = "bit j is 1 iff logit_j > 0, at byte j // 8, position j % 8"
 DEFAULT_BITS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """``manifest.json`` of an artifact."""
-
-    name: str
-    method: str
-    config: Mapping[str, Any]  # of the method
-    backbone: str
-    image_dim: int
-    text_dim: int
-    fingerprints: Mapping[str, str]  # code length -> fingerprint
-    licences: Mapping[str, str]
-    data: Mapping[str, Any]  # data set, revision, split hash, caption variant, class names in column order
-    training: Mapping[str, Any]  # recipe, best epoch and its validation score
-    format: int = FORMAT
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Code lengths that the artifact serves, ascending."""
-        return tuple(sorted(map(int, self.fingerprints)))
 
 
 class ArtifactHasher:
@@ -117,35 +94,11 @@ def save_artifact(
         save_file(weights, temporary)
     with replacing(folder / "card.md") as temporary:
         temporary.write_text(write_card(manifest), encoding="utf-8")
-    with replacing(folder / "manifest.json") as temporary:  # last: an artifact without a manifest does not exist
+    with replacing(folder / MANIFEST) as temporary:  # last: an artifact without a manifest does not exist
         temporary.write_text(
             json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
     return manifest
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an artifact.
-
-    Raises:
-        ArtifactError: there is none, it is damaged, or of a newer format.
-    """
-    path = folder / "manifest.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw.get("format") != FORMAT:
-            raise ArtifactError(f"{path} has format {raw.get('format')!r}, this version reads {FORMAT}; upgrade")
-        return Manifest(**raw)
-    except FileNotFoundError as error:
-        known = ", ".join(list_artifacts(folder.parent)) or "none"
-        raise ArtifactError(f"no artifact named {folder.name!r}; known: {known}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is not an artifact's manifest: {error}; train the artifact again") from error
-
-
-def list_artifacts(artifacts_dir: Path) -> list[str]:
-    """Names of the artifacts in a folder, sorted."""
-    return sorted(path.parent.name for path in artifacts_dir.glob("*/manifest.json"))
 
 
 def load_hasher(

@@ -1,6 +1,7 @@
 """The model card of an artifact, written from its manifest."""
 
-from model.artifact import BIT_RULE, Manifest
+from model.artifact import BIT_RULE
+from model.manifest import Manifest
 
 TEMPLATE = """# {name}
 

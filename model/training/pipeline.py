@@ -7,9 +7,10 @@ from pathlib import Path
 
 from encoders.encode import FeatureEncoder
 from encoders.registry import load_backbone
-from model.artifact import Manifest, save_artifact
+from model.artifact import save_artifact
 from model.errors import ArchiveError, RecipeError
 from model.items import ItemArchive
+from model.manifest import Manifest
 from model.methods.protocol import Features
 from model.training.card import write_card
 from model.training.features import Progress, read_features

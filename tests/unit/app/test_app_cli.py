@@ -10,9 +10,9 @@ import pytest
 from tiny_home import load_fake, make_archive, make_home, png
 
 import app.cli
-from model.artifact import Manifest
 from model.errors import UnsupportedImage
 from model.fake import FakeHasher
+from model.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.artifact import Manifest, load_hasher, read_manifest
+from model.artifact import load_hasher
 from model.errors import ArchiveError, ArtifactError, ModalityError, RecipeError
 from model.evaluation.lone import as_json, as_table, evaluate_lone
 from model.hasher import Hasher, Modality
 from model.images import decode_image
 from model.items import ItemArchive, multi_hot
+from model.manifest import Manifest, read_manifest
 from model.training.pipeline import Folders, train_artifact
 from model.training.recipe import load_recipe
 
