@@ -6,7 +6,7 @@ SERVE ?= 1
 BIN := .venv/bin
 DEMO := var/indexes/demo/CURRENT
 
-.PHONY: demo test lint alignment clean
+.PHONY: demo test lint alignment chromium clean
 
 demo: .venv/installed $(DEMO)
 	$(BIN)/crossbit evaluate demo
@@ -21,8 +21,14 @@ $(DEMO): | var/artifacts/demo/manifest.json
 var/artifacts/demo/manifest.json: | .venv/installed
 	$(BIN)/crossbit train baseline --data openclipart --name demo
 
-test: .venv/installed
+test: .venv/installed chromium
 	$(BIN)/pytest
+
+# the tests of the page drive Debian's Chromium
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || echo "no chromium on the PATH: install it (on Debian: apt-get install chromium), or the tests of the page fail"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

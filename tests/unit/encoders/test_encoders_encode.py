@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from encoders.encode import FeatureEncoder
+from encoders.device import make_repeatable
+from encoders.encode import PATHS, FeatureEncoder
 from encoders.errors import TextError
 from encoders.registry import load_backbone
 from model.images import decode_image
@@ -126,3 +127,26 @@ def test_an_empty_text_is_refused(encoder: FeatureEncoder, text: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3000, 1), (1, 3000), (224, 224)])
 def test_any_shape_of_image_has_features(encoder: FeatureEncoder, size: tuple[int, int]) -> None:
     assert np.isfinite(encoder.encode_images([Image.new("RGB", size, "red")])).all()
+
+
+def test_the_chunks_of_the_gpu_path_keep_order_and_values(
+    encoder: FeatureEncoder, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shapes that CUDA uses, run on the CPU: padded chunks and length buckets change rounding, nothing else."""
+    monkeypatch.setitem(PATHS, "cpu", PATHS["cuda"])
+    chunked = FeatureEncoder(encoder.backbone)
+    assert np.allclose(chunked.encode_images(images), encoder.encode_images(images), atol=1e-4)
+    assert np.allclose(chunked.encode_texts(TEXTS).features, encoder.encode_texts(TEXTS).features, atol=1e-5)
+    assert np.array_equal(chunked.encode_texts(TEXTS[1:2]).features, chunked.encode_texts(TEXTS).features[1:2])
+
+
+def test_repeatable_settings_of_cuda_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", calls.append)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    make_repeatable(torch.device("cuda"))
+    assert calls == [True]
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_num_threads() == 1
