@@ -134,10 +134,10 @@ def train(
     settings = _settings()
     parsed = load_recipe(recipe, overrides or [])
     archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
-    if not archive.info.class_names:
+    if not archive.info.class_names and not parsed.closed_form:
         note(f"{data_set} has no labels: training on image-text pairs alone")
     folders = Folders(settings.home / "runs", settings.artifacts_dir, settings.home / "cache")
-    with watch_training(parsed.optimiser.epochs) as watcher:
+    with watch_training(0 if parsed.closed_form else parsed.optimiser.epochs) as watcher:
         manifest = train_artifact(
             parsed,
             archive,
@@ -147,13 +147,9 @@ def train(
             progress=watcher.features,
             report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
         )
-    trained = {
-        "artifact": manifest.name,
-        "best_epoch": manifest.training["best_epoch"],
-        "bits": ", ".join(map(str, manifest.lengths)),
-        "validation_map": round(manifest.training["validation_map"], 4),
-    }
-    _show_entry(trained, as_json=as_json)
+    facts = {key: manifest.training[key] for key in ("best_epoch", "supervision", "validation_map")}
+    trained = {"artifact": manifest.name, "bits": ", ".join(map(str, manifest.lengths)), **facts}
+    _show_entry({key: value for key, value in trained.items() if value is not None}, as_json=as_json)
 
 
 @cli.command()
@@ -169,17 +165,17 @@ def evaluate(
     """Print lone tie-aware mAP@all of the test queries, for the whole and for the unseen database."""
     from model.artifact import load_hasher
     from model.evaluation.lone import as_json as results_as_json
-    from model.evaluation.lone import as_table, evaluate_lone
+    from model.evaluation.lone import as_table, evaluate_lone, evaluated_items
     from model.items import ItemArchive, find_archive
     from model.manifest import read_manifest
 
     settings = _settings()
     folder = settings.artifacts_dir / artifact
     archive = ItemArchive.open(find_archive(data_set or read_manifest(folder).data["name"], settings.data_dir))
+    evaluated = sum(map(len, evaluated_items(archive, captions or archive.info.captions[0])))
     results = []
     for length in bits or [64]:
         hasher = load_hasher(folder, length, settings.device, settings.home / "cache")
-        evaluated = len(archive.select(("query",))) + len(archive.database())
         with progress(f"codes of {length} bits", evaluated) as advance:
             results.append(evaluate_lone(hasher, archive, captions=captions, advance=advance))
     if as_json:

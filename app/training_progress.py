@@ -21,7 +21,7 @@ class Watcher(Protocol):
 
 @contextmanager
 def watch_training(epochs: int) -> Iterator[Watcher]:
-    """Bars with losses, rate and remaining time on a terminal, a line now and then elsewhere."""
+    """Bars with losses, rate and remaining time on a terminal, a line now and then elsewhere; 0 epochs have no bar."""
     if sys.stderr.isatty():
         with _bars(epochs) as watcher:
             yield watcher
@@ -38,7 +38,7 @@ def _bars(epochs: int) -> Iterator[Watcher]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), facts)
     with Progress(*columns, console=Console(stderr=True)) as bar:
         features = bar.add_task("features", total=None, facts="")
-        training = bar.add_task("epochs", total=epochs, facts="")
+        training = bar.add_task("epochs", total=epochs, facts="", visible=epochs > 0)
 
         class Bars:
             def features(self, done: int, total: int) -> None:

@@ -123,6 +123,11 @@ def caption(item: Item, variant: str) -> str:
     return texts[0]
 
 
+def pairs(items: Sequence[Item], variant: str) -> tuple[Item, ...]:
+    """Those of the items that have both an image and a text of a caption variant, in the same order."""
+    return tuple(item for item in items if item.image is not None and any(item.texts.get(variant, ())))
+
+
 def multi_hot(items: Sequence[Item], class_names: Sequence[str]) -> NDArray[np.int64]:
     """(N, C) labels in {0, 1}, columns in class order; an unlabelled item is a row of zeros."""
     column = {name: position for position, name in enumerate(class_names)}

@@ -2,14 +2,18 @@
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from model.errors import RecipeError
 
-METHODS = {"baseline": "model.methods.baseline"}
+if TYPE_CHECKING:
+    from model.methods.protocol import Fit
+
+METHODS = {"baseline": "model.methods.baseline", "itq": "model.methods.itq"}
 
 
 def method_module(name: str) -> ModuleType:
-    """The module of a method: it defines ``Config``, ``Network`` and ``Objective``.
+    """The module of a method, as ``model/methods/protocol.py`` describes it.
 
     Raises:
         RecipeError: no such method; the message lists those that exist.
@@ -17,3 +21,12 @@ def method_module(name: str) -> ModuleType:
     if name not in METHODS:
         raise RecipeError(f"method: expected one of {', '.join(sorted(METHODS))}, found {name!r}")
     return import_module(METHODS[name])
+
+
+def closed_form(name: str) -> "Fit | None":
+    """The ``fit`` of a method that is solved in closed form; None for one that is trained by its ``Objective``.
+
+    Raises:
+        RecipeError: no such method.
+    """
+    return getattr(method_module(name), "fit", None)

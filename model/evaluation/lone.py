@@ -16,7 +16,7 @@ from model.errors import ArchiveError
 from model.evaluation.metrics import distance_histograms, expected_average_precision
 from model.hasher import Hasher, Modality
 from model.images import decode_image
-from model.items import Item, ItemArchive, caption, multi_hot
+from model.items import Item, ItemArchive, caption, multi_hot, pairs
 
 DIRECTIONS = {"image_to_text": (Modality.IMAGE, Modality.TEXT), "text_to_image": (Modality.TEXT, Modality.IMAGE)}
 SHARD = 64  # items encoded by one call
@@ -62,12 +62,10 @@ def evaluate_lone(
     """Encode query and database items, then score both directions; ``captions`` defaults to the headline variant.
 
     Raises:
-        ArchiveError: the data set has no query split or no labels, or an item lacks a caption of this variant.
+        ArchiveError: the data set has no query split or no labels.
     """
-    queries, database = archive.select(("query",)), archive.database()
-    if archive.info.split_seed is None or not queries or not archive.info.class_names:
-        raise ArchiveError(f"{archive.info.name}: expected a query split and labels to evaluate on, found none")
     captions = captions or archive.info.captions[0]
+    queries, database = evaluated_items(archive, captions)
     codes = _encode(hasher, archive, [*queries, *database], captions, workers, advance)
     query_codes = {modality: side[: len(queries)] for modality, side in codes.items()}
     database_codes = {modality: side[len(queries) :] for modality, side in codes.items()}
@@ -82,6 +80,27 @@ def evaluate_lone(
         }
 
     return LoneResult(hasher.bits, captions, score(np.ones(len(database), dtype=np.bool_)), score(unseen))
+
+
+def evaluated_items(archive: ItemArchive, captions: str) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Queries and database: the items of the split that have both an image and a text of this caption variant.
+
+    Raises:
+        ArchiveError: no labels, or no such queries; the message says why that cannot be evaluated.
+    """
+    name = archive.info.name
+    if not archive.info.class_names:
+        raise ArchiveError(
+            f"{name} has no labels, and without them nothing says which items are relevant to a query; import it with "
+            "labels to evaluate on it; searching needs none"
+        )
+    queries, database = pairs(archive.select(("query",)), captions), pairs(archive.database(), captions)
+    if archive.info.split_seed is None or not queries or not database:
+        raise ArchiveError(
+            f"{name}: expected a query split with labels, images and texts of variant {captions!r} to evaluate on, "
+            f"found {len(queries)} such queries; import at least 200 items, or evaluate on another data set"
+        )
+    return queries, database
 
 
 def as_json(results: Sequence[LoneResult]) -> dict[str, Any]:

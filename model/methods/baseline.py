@@ -28,7 +28,7 @@ from model.methods.protocol import Features
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The ``[method]`` table of a recipe."""
+    """The ``[config]`` table of a recipe."""
 
     bits: tuple[int, ...] = (16, 32, 64, 128)  # served code lengths
     auxiliary_bits: int = 256  # trained beside them, never served; 0 for none
@@ -148,6 +148,8 @@ class Objective(protocol.Objective):
         labelled = labels.any(1).nonzero().squeeze(1)
         sample = labelled[torch.randperm(len(labelled), generator=generator)[: self.config.bank_rows].to(rows.device)]
         known = labels[rows].any(1)
+        if not len(sample) or not known.any():
+            return {}
         similar = share_label(labels[sample], labels[rows[known]])  # (bank_rows, B')
         inter, intra = [], []
         for bits, (image, text) in codes.items():

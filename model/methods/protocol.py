@@ -1,8 +1,13 @@
-"""A hashing method: a network that serves codes, and an objective that trains it. Labels reach only the latter."""
+"""A hashing method: a module with a frozen ``Config``, a ``Network`` that serves codes, and one way to train it.
+
+That is either an ``Objective``, which the training loop minimises and which labels may reach, or a function ``fit``
+(see ``Fit``) that solves the network in closed form.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,3 +58,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def losses(self, rows: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Weighted, named terms for the training rows (B,); their sum is what the optimiser minimises."""
+
+
+class Fit(Protocol):
+    """Solves a network in closed form."""
+
+    def __call__(self, config: Any, train: Features, seed: int) -> Network:  # noqa: ANN401  the method's own Config
+        """The network, on the CPU, from training rows that carry no labels."""

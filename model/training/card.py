@@ -1,5 +1,8 @@
 """The model card of an artifact, written from its manifest."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from model.artifact import BIT_RULE
 from model.manifest import Manifest
 
@@ -11,9 +14,9 @@ Binary codes of {lengths} bits for images and texts in one Hamming space. Method
 | | |
 |---|---|
 | trained on | {data_name} {revision} ({licence}), split {split_hash}, caption variant `{captions}` |
-| training pairs | {train}, validation {validation}, classes {classes} |
+| training items | {train}, validation {validation}, classes {classes} |
 | supervision | {supervision} |
-| selected | epoch {best_epoch}: lone tie-aware mAP of the validation queries {score:.3f}, mean of both directions |
+| validation | {validation_score} |
 | bit rule | {bit_rule} |
 | weights' licences | {licences} |
 
@@ -23,14 +26,17 @@ Binary codes of {lengths} bits for images and texts in one Hamming space. Method
 
 ## Limits
 
-Trained on one data set; figures on other data were not measured. `crossbit evaluate {name}` prints the figures on the
-test queries of its own data set.
+Trained on one data set; figures on other data were not measured. {figures}
 
 ## Recipe
 
 ```toml
 {recipe}```
 """
+MEASURED = """`crossbit evaluate {name}` prints the figures on the
+test queries of its own data set."""
+UNMEASURED = """Its own data set has no labels, so retrieval
+with these codes was not measured at all."""
 
 
 def write_card(manifest: Manifest) -> str:
@@ -49,9 +55,9 @@ def write_card(manifest: Manifest) -> str:
         train=data["train"],
         validation=data["validation"],
         classes=len(data["class_names"]),
-        supervision="labels of the training items" if data["class_names"] else "pairs alone, no labels",
-        best_epoch=training["best_epoch"],
-        score=training["validation_map"],
+        supervision=training["supervision"],
+        validation_score=_validation_score(training),
+        figures=MEASURED.format(name=manifest.name) if data["class_names"] else UNMEASURED,
         bit_rule=BIT_RULE,
         licences=", ".join(f"{name}: {licence}" for name, licence in sorted(manifest.licences.items())),
         fingerprints="\n".join(
@@ -59,4 +65,14 @@ def write_card(manifest: Manifest) -> str:
             for bits, value in sorted(manifest.fingerprints.items(), key=lambda pair: int(pair[0]))
         ),
         recipe=training["recipe"],
+    )
+
+
+def _validation_score(training: Mapping[str, Any]) -> str:  # Any: JSON
+    if training["validation_map"] is None:
+        return "none: no validation split"
+    epoch = "" if training["best_epoch"] is None else f"epoch {training['best_epoch']}, "
+    return (
+        f"{epoch}lone tie-aware mAP {training['validation_map']:.3f} of the validation queries at "
+        f"{training['validation_bits']} bits, mean of both directions"
     )

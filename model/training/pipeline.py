@@ -8,11 +8,14 @@ from pathlib import Path
 from encoders.encode import FeatureEncoder
 from encoders.registry import load_backbone
 from model.artifact import save_artifact
-from model.errors import ArchiveError, RecipeError
+from model.errors import RecipeError
 from model.items import ItemArchive
 from model.manifest import Manifest
-from model.methods.protocol import Features
+from model.names import check_name
+from model.registry import closed_form
 from model.training.card import write_card
+from model.training.choice import choose_items
+from model.training.closed_form import solve, validation_bits
 from model.training.features import Progress, read_features
 from model.training.recipe import Recipe
 from model.training.run import EpochReport, train
@@ -38,18 +41,24 @@ def train_artifact(
     progress: Progress | None = None,
     report: Callable[[EpochReport], None] = lambda report: None,
 ) -> Manifest:
-    """Train ``name``, or finish its interrupted run, and write its artifact. Without labels it trains on pairs alone.
+    """Train ``name``, or finish its interrupted run, and write its artifact.
+
+    Items without an image or without a text are left out; without labels the pairs alone teach.
 
     Raises:
-        ArchiveError: the data set has no train and validation split, or an item lacks its image or text.
-        RecipeError: the caption variant does not exist, or ``name`` is a run of another recipe or data set.
+        ArchiveError: there is too little to train on; the message says what is missing.
+        RecipeError: the caption variant does not exist, ``name`` is no name, or a run of another recipe or data set.
     """
+    check_name("artifact", name, RecipeError)
     captions = recipe.captions or archive.info.captions[0]
     if captions not in archive.info.captions:
         raise RecipeError(f"captions: expected one of {', '.join(archive.info.captions)}, found {captions!r}")
+    choice = choose_items(recipe, archive, captions)
     backbone = load_backbone(recipe.backbone, device)
     encoder = FeatureEncoder(backbone, folders.cache)
-    train_rows, validation_rows = _rows(archive, encoder, captions, workers, progress)
+    items = [*choice.train, *choice.validation]
+    rows = read_features(archive, items, encoder, captions=captions, workers=workers, progress=progress)
+    train_rows, validation_rows = rows.part(slice(0, len(choice.train))), rows.part(slice(len(choice.train), None))
     data = {
         "name": archive.info.name,
         "revision": archive.info.revision,
@@ -60,15 +69,13 @@ def train_artifact(
         "train": len(train_rows),
         "validation": len(validation_rows),
     }
-    trained = train(
-        recipe,
-        folders.runs / name,
-        train_rows,
-        validation_rows,
-        identity={"data": data, "encoder": encoder.fingerprint},
-        device=backbone.device,
-        report=report,
-    )
+    run_dir, identity = folders.runs / name, {"data": data, "encoder": encoder.fingerprint}
+    if (fit := closed_form(recipe.method)) is not None:
+        trained = solve(fit, recipe, run_dir, train_rows, validation_rows, identity=identity)
+    else:
+        trained = train(
+            recipe, run_dir, train_rows, validation_rows, identity=identity, device=backbone.device, report=report
+        )
     manifest = Manifest(
         name=name,
         method=recipe.method,
@@ -81,7 +88,9 @@ def train_artifact(
         data=data,
         training={
             "recipe": recipe.to_toml(),
+            "supervision": _supervision(recipe, archive),
             "best_epoch": trained.best_epoch,
+            "validation_bits": validation_bits(recipe),
             "validation_map": trained.best_score,
             "device": backbone.device.type,
         },
@@ -89,15 +98,7 @@ def train_artifact(
     return save_artifact(folders.artifacts / name, manifest, trained.network, write_card)
 
 
-def _rows(
-    archive: ItemArchive, encoder: FeatureEncoder, captions: str, workers: int, progress: Progress | None
-) -> tuple[Features, Features]:
-    train_items, validation_items = archive.select(("train",)), archive.select(("validation",))
-    if len(train_items) < 2 or not validation_items:
-        raise ArchiveError(
-            f"{archive.info.name}: expected a train and a validation split, found {len(train_items)} and "
-            f"{len(validation_items)} items; build the data set with a split"
-        )
-    items = [*train_items, *validation_items]
-    rows = read_features(archive, items, encoder, captions=captions, workers=workers, progress=progress)
-    return rows.part(slice(0, len(train_items))), rows.part(slice(len(train_items), None))
+def _supervision(recipe: Recipe, archive: ItemArchive) -> str:
+    if recipe.closed_form:
+        return "none: neither labels nor which image belongs to which text"
+    return "labels of the training items" if archive.info.class_names else "image-text pairs alone, no labels"

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from model.errors import RecipeError
-from model.registry import method_module
+from model.registry import closed_form, method_module
 
 Parsed = TypeVar("Parsed")
 DEFAULT_BACKBONE = "effnet-lite0+minilm"
+TABLES = ("config", "optimiser", "selection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides a run, beside the data set's content."""
+    """Everything that decides a run, beside the data set's content.
+
+    A method that is solved in closed form reads neither ``optimiser`` nor ``selection``, and its file has neither.
+    """
 
     name: str
     config: Any  # the method's own frozen Config; its class is known to the registry alone
@@ -65,18 +69,23 @@ class Recipe:
     selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
-        if self.selection.bits not in self.config.bits:
+        if not self.closed_form and self.selection.bits not in self.config.bits:
             raise ValueError(
                 f"selection.bits: expected one of method bits {self.config.bits}, found {self.selection.bits}"
             )
 
+    @property
+    def closed_form(self) -> bool:
+        """Whether the method is solved instead of trained epoch by epoch."""
+        return closed_form(self.method) is not None
+
     def to_toml(self) -> str:
         """The resolved recipe: every value written out, readable by ``load_recipe``."""
-        tables = {"config": self.config, "optimiser": self.optimiser, "selection": self.selection}
-        lines = [f"{f.name} = {_toml(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.name not in tables]
-        for name, table in tables.items():
+        plain = [f.name for f in dataclasses.fields(self) if f.name not in TABLES]
+        lines = [f"{name} = {_toml(getattr(self, name))}" for name in plain]
+        for name in TABLES[:1] if self.closed_form else TABLES:
             lines += ["", f"[{name}]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in dataclasses.asdict(table).items()]
+            lines += [f"{key} = {_toml(value)}" for key, value in dataclasses.asdict(getattr(self, name)).items()]
         return "\n".join(lines) + "\n"
 
 
@@ -107,9 +116,12 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: names the key, what was expected and what was found.
     """
-    config_class = method_module(raw.get("method", "baseline")).Config
-    tables = {"config": config_class, "optimiser": Optimiser, "selection": Selection}
-    parsed = {name: _parse(name, kind, raw.get(name, {})) for name, kind in tables.items()}
+    method = raw.get("method", "baseline")
+    superfluous = [name for name in TABLES[1:] if name in raw]
+    if closed_form(method) is not None and superfluous:
+        raise RecipeError(f"[{superfluous[0]}]: {method} is solved in closed form and has no such table; remove it")
+    kinds = (method_module(method).Config, Optimiser, Selection)
+    parsed = {name: _parse(name, kind, raw.get(name, {})) for name, kind in zip(TABLES, kinds, strict=True)}
     return _parse("recipe", Recipe, {**raw, **parsed})
 
 

@@ -39,11 +39,11 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished run: the network of its best epoch on the CPU, ready for an artifact."""
+    """A finished run: the network, of its best epoch where it has epochs, on the CPU, ready for an artifact."""
 
     network: Network
-    best_epoch: int
-    best_score: float
+    best_epoch: int | None  # None where there were no epochs
+    best_score: float | None  # lone validation mAP; None where nothing was validated
 
 
 def train(
@@ -63,8 +63,7 @@ def train(
     Raises:
         RecipeError: ``run_dir`` holds a run of another recipe or identity.
     """
-    _claim(run_dir / "data.json", json.dumps(identity, indent=2, sort_keys=True) + "\n")
-    _claim(run_dir / "recipe.toml", recipe.to_toml())
+    claim_run(recipe, run_dir, identity)
     state = _new_state(recipe, train_rows.to(device), device)
     checkpoint = run_dir / "checkpoint" / "state.safetensors"
     if checkpoint.is_file():
@@ -86,6 +85,16 @@ def train(
     return Trained(state.network.cpu().eval(), state.progress.best_epoch, state.progress.best_score)
 
 
+def claim_run(recipe: Recipe, run_dir: Path, identity: Mapping[str, Any]) -> None:
+    """Write what a new run is of, or check that the run there is of the same.
+
+    Raises:
+        RecipeError: ``run_dir`` holds a run of another recipe or identity.
+    """
+    _claim(run_dir / "data.json", json.dumps(identity, indent=2, sort_keys=True) + "\n")
+    _claim(run_dir / "recipe.toml", recipe.to_toml())
+
+
 def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
     """Rate of step 0..steps-1: linear warm-up to the peak, then half a cosine to zero."""
     warmup = max(1, round(optimiser.warmup * steps))
@@ -95,7 +104,6 @@ def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
 
 
 def _claim(path: Path, text: str) -> None:
-    """Write what a new run is of, or check that the run there is of the same."""
     if not path.is_file():
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -59,5 +59,7 @@ def _mean_precision(queries: Codes, database: Codes, relevant: NDArray[np.bool_]
             rows = np.arange(len(query))
             items[rows, own] -= 1
             found[rows, own] -= relevant[rows, rows]
-        scores.append(np.nanmean(expected_average_precision(items, found)))
+        precision = expected_average_precision(items, found)
+        answerable = ~np.isnan(precision)
+        scores.append(precision[answerable].mean() if answerable.any() else 0.0)
     return float(np.mean(scores))

@@ -223,3 +223,9 @@ def test_figures_are_shown_as_json_and_as_a_table(hasher: Hasher, archive: ItemA
     headings, rows = as_table([result])
     assert {len(row) for row in rows} == {len(headings)}
     assert [row[3] for row in rows] == ["image_to_text", "text_to_image", "mean"]
+
+
+@pytest.mark.parametrize("name", ["../x", "", "Demo", "a/b", "-x", "x" * 65])
+def test_a_name_that_could_leave_its_folder_is_refused(archive: ItemArchive, folders: Folders, name: str) -> None:
+    with pytest.raises(RecipeError, match="expected a name of 1 to 64 characters"):
+        train_artifact(load_recipe("baseline"), archive, name, folders, device="cpu")
