@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.artifact import load_hasher
 from model.errors import ArchiveError, ArtifactError, ModalityError, RecipeError
-from model.evaluation.lone import as_json, as_table, evaluate_lone
+from model.evaluation.lone import LoneResult, as_json, as_table, evaluate_lone
 from model.hasher import Hasher, Modality
 from model.images import decode_image
 from model.items import ItemArchive, multi_hot
@@ -46,6 +46,17 @@ def hasher(folder: Path) -> Hasher:
 
 
 @pytest.fixture(scope="module")
+def cached(folder: Path, folders: Folders) -> Hasher:
+    """The same hasher over the features that training left on disk."""
+    return load_hasher(folder, BITS, "cpu", folders.cache)
+
+
+@pytest.fixture(scope="module")
+def result(cached: Hasher, archive: ItemArchive) -> LoneResult:
+    return evaluate_lone(cached, archive)
+
+
+@pytest.fixture(scope="module")
 def images(archive: ItemArchive) -> list[Image.Image]:
     return [decode_image(archive.read_image(item)) for item in archive.items[:5]]
 
@@ -71,9 +82,8 @@ def test_codes_are_the_same_alone_and_in_a_batch_in_any_order(hasher: Hasher, im
 
 
 def test_codes_are_the_same_with_and_without_the_cache(
-    folder: Path, folders: Folders, hasher: Hasher, images: list[Image.Image]
+    cached: Hasher, hasher: Hasher, images: list[Image.Image]
 ) -> None:
-    cached = load_hasher(folder, BITS, "cpu", folders.cache)
     assert np.array_equal(cached.encode_images(images).codes, hasher.encode_images(images).codes)
     assert np.array_equal(cached.encode_texts(["flag"]).codes, hasher.encode_texts(["flag"]).codes)
 
@@ -164,8 +174,7 @@ def test_unknown_captions_are_refused(archive: ItemArchive, folders: Folders) ->
         train_artifact(load_recipe("baseline", ["captions=tags"]), archive, "x", folders, device="cpu")
 
 
-def test_evaluation_gives_both_directions_and_databases(hasher: Hasher, archive: ItemArchive) -> None:
-    result = evaluate_lone(hasher, archive)
+def test_evaluation_gives_both_directions_and_databases(result: LoneResult) -> None:
     for side, size in ((result.whole, 150), (result.unseen, 50)):
         assert set(side) == {"image_to_text", "text_to_image"}
         assert {figures.database for figures in side.values()} == {size}
@@ -173,29 +182,29 @@ def test_evaluation_gives_both_directions_and_databases(hasher: Hasher, archive:
         assert all(0 < figures.chance < figures.map_expected <= 1 for figures in side.values())
 
 
-def test_chance_is_the_share_of_relevant_items(hasher: Hasher, archive: ItemArchive) -> None:
+def test_chance_is_the_share_of_relevant_items(result: LoneResult, archive: ItemArchive) -> None:
     queries, database = archive.select(("query",)), archive.database()
     names = archive.info.class_names
     relevant = multi_hot(queries, names) @ multi_hot(database, names).T > 0
-    figures = evaluate_lone(hasher, archive).whole["image_to_text"]
+    figures = result.whole["image_to_text"]
     assert figures.chance == pytest.approx(relevant[relevant.any(1)].mean())
 
 
-def test_labels_do_not_reach_the_codes(hasher: Hasher, archive: ItemArchive) -> None:
+def test_labels_do_not_reach_the_codes(cached: Hasher, archive: ItemArchive) -> None:
     """The leak guard: with labels permuted among the items, relevance changes and the codes do not."""
     seen: list[bytes] = []
 
     class Recorder:
-        bits, fingerprint, modalities, device = hasher.bits, hasher.fingerprint, hasher.modalities, hasher.device
-        encode_pairs = hasher.encode_pairs
+        bits, fingerprint, modalities, device = cached.bits, cached.fingerprint, cached.modalities, cached.device
+        encode_pairs = cached.encode_pairs
 
         def encode_images(self, images: list[Image.Image]) -> object:
-            batch = hasher.encode_images(images)
+            batch = cached.encode_images(images)
             seen.append(batch.codes.tobytes())
             return batch
 
         def encode_texts(self, texts: list[str]) -> object:
-            batch = hasher.encode_texts(texts)
+            batch = cached.encode_texts(texts)
             seen.append(batch.codes.tobytes())
             return batch
 
@@ -215,8 +224,7 @@ def test_evaluation_without_a_query_split_is_refused(hasher: Hasher, archive: It
         evaluate_lone(hasher, bare)
 
 
-def test_figures_are_shown_as_json_and_as_a_table(hasher: Hasher, archive: ItemArchive) -> None:
-    result = evaluate_lone(hasher, archive)
+def test_figures_are_shown_as_json_and_as_a_table(result: LoneResult) -> None:
     shown = as_json([result])["lone"]["image_to_text"]["16"]
     assert shown["map_all"]["expected"] == result.whole["image_to_text"].map_expected
     assert shown["unseen"]["map_all"]["expected"] == result.unseen["image_to_text"].map_expected
