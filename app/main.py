@@ -19,7 +19,7 @@ from app.models import LoadHasher
 from app.problems import answer_framework_error
 from app.routes import encode, indexes, jobs, metrics, models, page, probes, search
 from app.routes.dependencies import Jobs
-from app.routes.openapi import PROBLEM_RESPONSES
+from app.routes.openapi import DescribedAPI
 from app.runtime import Runtime
 from app.settings import Settings
 from index.generations import list_indexes
@@ -60,7 +60,7 @@ def create_app(
         log.warning("keys_missing", open_to="whoever reaches the service")
     runtime = Runtime(settings, load_hasher)
 
-    app = FastAPI(
+    app = DescribedAPI(
         title="Crossbit",
         summary="Cross-modal hashing and exact Hamming search",
         description=DESCRIPTION,
@@ -69,12 +69,12 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher)),
-        responses=PROBLEM_RESPONSES,
         exception_handlers={
             HTTPException: answer_framework_error,
             RequestValidationError: answer_framework_error,
         },
     )
+    app.has_keys = bool(keys)
     # the last one added is the outermost
     app.add_middleware(BodyLimit, max_body_bytes=settings.limits.body_bytes)
     app.add_middleware(RequireKey, keys=keys)

@@ -9,7 +9,7 @@ from app.models import require_modality
 from app.problems import Problem
 from app.queries import Query, near_zero_bits
 from app.routes.dependencies import LimitsOf, RuntimeOf
-from app.routes.openapi import image_body
+from app.routes.openapi import DECODED, ENCODED, FINGERPRINT, SERVED, image_body, problems
 from app.runtime import Runtime
 from app.schemas.base import ModelReference
 from app.schemas.encode import Encoded, EncodeFields, EncodeOptions, ImageEncode, Margins, PairEncodeFields, TextEncode
@@ -80,7 +80,7 @@ class Encoding:
         )
 
 
-@router.post("/text")
+@router.post("/text", responses=problems(*SERVED, *ENCODED, sends=FINGERPRINT))
 async def encode_text(body: TextEncode, runtime: RuntimeOf, limits: LimitsOf, response: Response) -> Encoded:
     """Codes of one text or several."""
     check_texts(body.texts, limits)
@@ -89,7 +89,11 @@ async def encode_text(body: TextEncode, runtime: RuntimeOf, limits: LimitsOf, re
         return encoding.answer(response, await encoding.query.encode_texts(encoding.hasher, body.texts))
 
 
-@router.post("/image", openapi_extra=image_body(EncodeFields, ImageEncode))
+@router.post(
+    "/image",
+    openapi_extra=image_body(EncodeFields, ImageEncode),
+    responses=problems(*SERVED, *ENCODED, *DECODED, sends=FINGERPRINT),
+)
 async def encode_image(
     upload: Annotated[Upload[EncodeOptions], Depends(read_images)], runtime: RuntimeOf, response: Response
 ) -> Encoded:
@@ -99,7 +103,11 @@ async def encode_image(
         return encoding.answer(response, await encoding.query.encode_images(encoding.hasher, upload.files))
 
 
-@router.post("/pair", openapi_extra=image_body(PairEncodeFields))
+@router.post(
+    "/pair",
+    openapi_extra=image_body(PairEncodeFields),
+    responses=problems(*SERVED, *ENCODED, *DECODED, sends=FINGERPRINT),
+)
 async def encode_pair(
     upload: Annotated[Upload[PairEncodeFields], Depends(read_pair)], runtime: RuntimeOf, response: Response
 ) -> Encoded:

@@ -1,12 +1,13 @@
 """``/v1/indexes``: what is served, its items and their pictures, rebuild and rollback."""
 
-from typing import Annotated
+from typing import Annotated, Any  # Any: OpenAPI is JSON
 
 from fastapi import APIRouter, Header, Request, Response, status
 
 from app.answers import image_url, image_version
 from app.problems import Problem
 from app.routes.dependencies import JobsOf, RuntimeOf
+from app.routes.openapi import SERVED, problems
 from app.runtime import Served
 from app.schemas.base import ModelReference
 from app.schemas.indexes import (
@@ -24,6 +25,12 @@ from index.manifest import MODALITIES
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}}},
+    304: {"description": "The caller has it already."},
+}
+LOCATION = {"Location": {"description": "Where the job is.", "required": True, "schema": {"type": "string"}}}
+
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 
 
@@ -39,7 +46,7 @@ def list_all(runtime: RuntimeOf) -> IndexList:
     )
 
 
-@router.get("/{name}")
+@router.get("/{name}", responses=problems(*SERVED))
 def show(name: str, runtime: RuntimeOf) -> IndexBody:
     """One index in full, with figures on its codes."""
     served = runtime.index(name)
@@ -61,7 +68,11 @@ def show(name: str, runtime: RuntimeOf) -> IndexBody:
     )
 
 
-@router.get("/{name}/items/{item_id:path}/image", response_class=Response)
+@router.get(
+    "/{name}/items/{item_id:path}/image",
+    response_class=Response,
+    responses=problems(*SERVED, "item_not_found") | PICTURE,
+)
 def show_image(name: str, item_id: str, runtime: RuntimeOf, request: Request, v: str | None = None) -> Response:
     """The item's picture, at most 256 px a side, as WebP; under the URL that answers give, it never changes."""
     snapshot = runtime.index(name).snapshot
@@ -77,7 +88,7 @@ def show_image(name: str, item_id: str, runtime: RuntimeOf, request: Request, v:
     return Response(thumbnail, media_type="image/webp", headers=headers)
 
 
-@router.get("/{name}/items/{item_id:path}")
+@router.get("/{name}/items/{item_id:path}", responses=problems(*SERVED, "item_not_found"))
 def show_item(name: str, item_id: str, runtime: RuntimeOf) -> ItemBody:
     """What the index stores of an item."""
     snapshot = runtime.index(name).snapshot
@@ -92,7 +103,12 @@ def show_item(name: str, item_id: str, runtime: RuntimeOf) -> ItemBody:
     )
 
 
-@router.post("/{name}/rebuild", status_code=status.HTTP_202_ACCEPTED)
+@router.post(
+    "/{name}/rebuild",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems("index_not_found", "model_not_found", "rebuild_running", "not_ready")
+    | {202: {"headers": LOCATION}},
+)
 def rebuild(
     name: str,
     jobs: JobsOf,
@@ -118,7 +134,7 @@ def rebuild(
     return JobBody.of(job)
 
 
-@router.post("/{name}/rollback")
+@router.post("/{name}/rollback", responses=problems(*SERVED))
 def rollback(name: str, runtime: RuntimeOf, body: RollbackRequest | None = None) -> PointerBody:
     """Serve an earlier generation again, with the model that made it."""
     served = runtime.rollback(name, None if body is None else body.generation)

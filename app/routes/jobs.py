@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from app.routes.dependencies import JobsOf
+from app.routes.openapi import problems
 from app.schemas.jobs import JobBody, JobList
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -14,13 +15,13 @@ def list_all(jobs: JobsOf) -> JobList:
     return JobList(jobs=[JobBody.of(job) for job in jobs.list()])
 
 
-@router.get("/{job_id}")
+@router.get("/{job_id}", responses=problems("job_not_found"))
 def show(job_id: str, jobs: JobsOf) -> JobBody:
     """One job as it stands now."""
     return JobBody.of(jobs.get(job_id))
 
 
-@router.post("/{job_id}/cancel")
+@router.post("/{job_id}/cancel", responses=problems("job_not_found"))
 def cancel(job_id: str, jobs: JobsOf) -> JobBody:
     """Stop a job before its swap; one that has ended stays as it is."""
     return JobBody.of(jobs.cancel(job_id))

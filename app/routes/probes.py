@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from app.problems import Problem
 from app.routes.dependencies import RuntimeOf
+from app.routes.openapi import problems
 from app.schemas.base import AnswerBody
 
 router = APIRouter(tags=["probes"])
@@ -29,7 +30,7 @@ async def livez() -> Alive:
     return Alive()
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=problems("not_ready"))
 async def readyz(runtime: RuntimeOf) -> Ready:
     """Whether queries can be sent."""
     if not runtime.ready:

@@ -9,7 +9,7 @@ from app.answers import Search
 from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
 from app.problems import Problem
 from app.routes.dependencies import LimitsOf, RuntimeOf
-from app.routes.openapi import image_body
+from app.routes.openapi import DECODED, ENCODED, FINGERPRINT, GENERATION, SEARCHED, image_body, problems
 from app.schemas.search import (
     Answer,
     Answers,
@@ -25,6 +25,8 @@ from index.codes import from_hex
 from model.hasher import Modality
 
 router = APIRouter(prefix="/v1/search", tags=["search"])
+
+SENT = FINGERPRINT | GENERATION
 
 
 async def read_images(request: Request, limits: LimitsOf) -> Upload[SearchOptions]:
@@ -45,7 +47,7 @@ async def read_pair(request: Request, limits: LimitsOf) -> Upload[PairFields]:
     return form
 
 
-@router.post("/text")
+@router.post("/text", responses=problems(*SEARCHED, *ENCODED, sends=SENT))
 async def search_text(body: TextSearch, runtime: RuntimeOf, limits: LimitsOf, response: Response) -> Answer | Answers:
     """Search by one text or several; among the images, where no target is named."""
     check_texts(body.texts, limits)
@@ -63,7 +65,11 @@ async def search_text(body: TextSearch, runtime: RuntimeOf, limits: LimitsOf, re
         )
 
 
-@router.post("/image", openapi_extra=image_body(ImageFields, ImageSearch))
+@router.post(
+    "/image",
+    openapi_extra=image_body(ImageFields, ImageSearch),
+    responses=problems(*SEARCHED, *ENCODED, *DECODED, sends=SENT),
+)
 async def search_image(
     upload: Annotated[Upload[SearchOptions], Depends(read_images)], runtime: RuntimeOf, response: Response
 ) -> Answer | Answers:
@@ -77,7 +83,11 @@ async def search_image(
         )
 
 
-@router.post("/pair", openapi_extra=image_body(PairFields))
+@router.post(
+    "/pair",
+    openapi_extra=image_body(PairFields),
+    responses=problems(*SEARCHED, *ENCODED, *DECODED, sends=SENT),
+)
 async def search_pair(
     upload: Annotated[Upload[PairFields], Depends(read_pair)], runtime: RuntimeOf, response: Response
 ) -> Answer | Answers:
@@ -96,7 +106,7 @@ async def search_pair(
         )
 
 
-@router.post("/code")
+@router.post("/code", responses=problems(*SEARCHED, sends=SENT))
 async def search_code(body: CodeSearch, runtime: RuntimeOf, response: Response) -> Answer | Answers:
     """Search by codes made earlier, no model needed; among the images, where no target is named."""
     search = Search(runtime, body, len(body.codes))
@@ -107,7 +117,7 @@ async def search_code(body: CodeSearch, runtime: RuntimeOf, response: Response) 
         )
 
 
-@router.post("/item")
+@router.post("/item", responses=problems(*SEARCHED, "item_not_found", sends=SENT))
 async def search_item(body: ItemSearch, runtime: RuntimeOf, response: Response) -> Answer | Answers:
     """More like a stored item, which is among the hits itself; in the same column, where no target is named."""
     search = Search(runtime, body, 1)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 ModalityName = Literal["image", "text", "pair"]
 CodeText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]+$", max_length=1024)]
@@ -16,8 +16,24 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+ONE_FORM: dict[str, JsonValue] = {
+    "oneOf": [
+        {
+            "required": ["query"],
+            "properties": {"query": {"type": "string", "minLength": 1}, "queries": {"type": "null"}},
+        },
+        {
+            "required": ["queries"],
+            "properties": {"query": {"type": "null"}, "queries": {"type": "array", "minItems": 1}},
+        },
+    ]
+}
+
+
 class TextQueries(RequestBody):
     """One text or several."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_FORM)
 
     query: str | None = None
     queries: list[str] | None = None

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from app.schemas.base import AnswerBody, ModelReference, Name, RequestBody, TextQueries, Took
+from app.schemas.base import ONE_FORM, AnswerBody, ModelReference, Name, RequestBody, TextQueries, Took
 
 
 class EncodeOptions(RequestBody):
@@ -31,6 +31,8 @@ class EncodeOptions(RequestBody):
 
 class TextEncode(TextQueries, EncodeOptions):
     """One text or several."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_FORM | {"examples": [{"query": "a red bicycle"}]})
 
 
 class EncodeFields(EncodeOptions):

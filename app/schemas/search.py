@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, JsonValue
 
 from app.schemas.base import (
+    ONE_FORM,
     AnswerBody,
     CodeText,
     Fingerprint,
@@ -46,6 +47,16 @@ class SearchOptions(RequestBody):
 class TextSearch(TextQueries, SearchOptions):
     """One text or several."""
 
+    model_config = ConfigDict(
+        json_schema_extra=ONE_FORM
+        | {
+            "examples": [
+                {"query": "a red bicycle", "limit": 5, "filter": {"labels": {"in": ["vehicle", "sport"]}}},
+                {"queries": ["a red bicycle", "a sleeping cat"], "target": "text", "radius": 20},
+            ]
+        }
+    )
+
 
 class ImageFields(SearchOptions):
     """The form fields beside the files of an image search; forms carry text, so numbers are read from it."""
@@ -67,6 +78,8 @@ class PairFields(ImageFields):
 
 class CodeSearch(SearchOptions):
     """Codes that the caller already has."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"codes": ["8f3a5c0e9b2d4761"], "limit": 5}]})
 
     codes: list[CodeText] = Field(min_length=1, description="Hex, bits / 4 digits each, as `/v1/encode` gives them.")
     fingerprint: Fingerprint | None = Field(

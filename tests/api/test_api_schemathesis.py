@@ -1,0 +1,67 @@
+"""Generated requests against the service's own OpenAPI document: what it answers is what the document says."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import uvicorn
+from api_home import Home, open_recorded_jobs, wait_until
+
+from app.keys import digest_of
+from app.main import create_app
+from app.serving import bind
+from app.settings import Settings
+
+KEY = "the-owners-key"
+CONFIG = """
+seed = 7
+
+[checks.positive_data_acceptance]
+# a document cannot say everything: a name that no index has, a blank text, codes of another length
+expected-statuses = ["2xx", 304, 400, 404, 405, 409, 410, 413, 415, 422]
+
+[phases.stateful]
+enabled = false
+
+[generation]
+max-examples = 30
+
+[parameters]
+"path.name" = "colors"
+"path.item_id" = "red/00"
+
+[[operations]]
+# in a form, a list of one number is that number
+include-path-regex = "/(image|pair)$"
+checks.negative_data_rejection.enabled = false
+"""
+
+
+@pytest.fixture
+def url(home: Home) -> Iterator[str]:
+    settings = Settings(home=home.path, log_level="error", keys={"admin": [digest_of(KEY)]})
+    app = create_app(settings, load_hasher=home.load, open_jobs=open_recorded_jobs)
+    with closing(bind("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        wait_until(lambda: server.started and app.state.runtime.ready)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.mark.slow
+def test_answers_are_what_the_document_says(url: str, tmp_path: Path) -> None:
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG)
+    run = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{url}/openapi.json"]
+    run += ["--header", f"Authorization: Bearer {KEY}", "--no-color"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "Operations:       21 selected" in done.stdout, done.stdout
+    assert "Missing test data" not in done.stdout, done.stdout
