@@ -19,13 +19,13 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions
 from dbos import error as dbos_errors
 
 from app.building import SHARD_ITEMS, Texts, check_skipped
-from app.jobs import Job, JobNotFound, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
+from app.jobs import Job, JobError, JobNotFound, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
 from app.jobs_lock import lock_jobs
 from app.logs import EventHandler
 from app.meter import Meter
 from app.metrics import Metrics
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
-from index.errors import IndexNotFound
+from index.errors import IndexNotFound, SearchError
 from index.generations import IndexDirectory
 from model.manifest import list_artifacts
 
@@ -241,7 +241,15 @@ class Rebuilds:
                     took_s=round(took_s, 1),
                 )
             except (Exception, *STOPPED) as error:
-                log.warning("rebuild_stopped", job=job_id, index=request.index, reason=str(error))
+                # the job keeps the message, which may name items
+                is_unforeseen = not isinstance(error, (JobError, SearchError, *STOPPED))
+                log.warning(
+                    "rebuild_stopped",
+                    job=job_id,
+                    index=request.index,
+                    error=type(error).__name__,
+                    exc_info=error if is_unforeseen else None,
+                )
                 if self._is_over(job_id, error):
                     steps.discard()
                 raise
@@ -287,13 +295,13 @@ class Rebuilds:
         try:
             self._on_swap(steps.request.index)
         except Exception as error:  # the pointer has moved: the rebuild is done, whatever became of this server
-            log.error("swap_not_served", job=job_id, index=steps.request.index, exc_info=error)
+            log.error("swap_not_served", job=job_id, index=steps.request.index, reason=str(error), exc_info=error)
 
     def _prune(self, job_id: str, steps: RebuildSteps) -> None:
         try:
             steps.prune()
         except OSError as error:  # the rebuild is done; the next one prunes again
-            log.warning("prune_failed", job=job_id, index=steps.request.index, exc_info=error)
+            log.warning("prune_failed", job=job_id, index=steps.request.index, reason=error.strerror)
 
     def _is_over(self, job_id: str, error: BaseException) -> bool:
         """Whether nobody needs any more what the job made: it has an outcome, and that is not a swap."""

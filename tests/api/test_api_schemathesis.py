@@ -28,7 +28,7 @@ expected-statuses = ["2xx", 304, 400, 404, 405, 409, 410, 413, 415, 422]
 enabled = false
 
 [generation]
-max-examples = 30
+max-examples = 20
 
 [parameters]
 "path.name" = "colors"
