@@ -11,7 +11,7 @@ import typer
 
 from app.jobs import JobError, RebuildFailed
 from app.roles import Role
-from app.show import data_progress, note, progress, show_json, show_table
+from app.show import data_progress, note, note_skipped, progress, show_json, show_table
 from index.errors import IndexCorrupt, SearchError
 from model.errors import EncoderError, ModelError
 
@@ -115,6 +115,39 @@ def list_data(as_json: AsJson = False) -> None:
     _show_entries("data", entries, as_json=as_json)
 
 
+@cli.command("import")
+def import_data(
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest that ends in .csv or .jsonl.")],
+    name: Annotated[str, typer.Option(help="Name of the data set.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of a manifest's images; the manifest's own if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import your own images and texts as a data set; an earlier import of that name is replaced."""
+    from app.jobs import Skipped
+    from app.lookup import any_artifact
+    from model.data.importing import import_source, read_source
+
+    settings = _settings()
+    listed = read_source(source, images)
+    with progress("importing", len(listed.records)) as advance:
+        imported = import_source(listed, name, settings.data_dir, advance=advance)
+    note_skipped([Skipped(one.where, one.reason) for one in imported.skipped])
+    items = imported.items
+    entry = {
+        "data": name,
+        "items": len(items),
+        "images": sum(item.image is not None for item in items),
+        "texts": sum(len(texts) for item in items for texts in item.texts.values()),
+        "classes": len(imported.class_names),
+        "skipped": len(imported.skipped),
+        "splits": dict(sorted(imported.splits.items())),
+    }
+    _show_entry(entry, as_json=as_json)
+    note(f"next: crossbit index build {name} --artifact {any_artifact(settings) or 'ARTIFACT'} --data {name}")
+
+
 @cli.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a .toml file.")],
@@ -128,14 +161,16 @@ def train(
     """Train a model and write its artifact; an interrupted run goes on where it was."""
     from app.training_progress import watch_training
     from model.items import ItemArchive, find_archive
+    from model.training.choice import choose_items
     from model.training.pipeline import Folders, train_artifact
     from model.training.recipe import load_recipe
 
     settings = _settings()
     parsed = load_recipe(recipe, overrides or [])
     archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
+    choice = choose_items(parsed, archive)
     if not archive.info.class_names and not parsed.closed_form:
-        note(f"{data_set} has no labels: training on image-text pairs alone")
+        note(f"{data_set} has no labels: {len(choice.train):,} image-text pairs alone teach the model")
     folders = Folders(settings.home / "runs", settings.artifacts_dir, settings.home / "cache")
     with watch_training(0 if parsed.closed_form else parsed.optimiser.epochs) as watcher:
         manifest = train_artifact(

@@ -40,6 +40,8 @@ def _run(steps: RebuildSteps) -> int:
             skipped += steps.encode_shard(plan, number, progress=advance).skipped
             check_skipped(skipped, plan.total)
     note_skipped(skipped)
+    if steps.left_out:
+        note(f"{steps.left_out:,} query and validation items are kept out for evaluation; --split all takes them in")
     note("writing and checking the generation")
     steps.write(plan)
     steps.verify(plan, items=plan.total - len(skipped))

@@ -23,6 +23,12 @@ def find_artifact(settings: Settings, name: str | None) -> str:
     return name
 
 
+def any_artifact(settings: Settings) -> str | None:
+    """An artifact to name in an example: the demo where it is there, else the first."""
+    known = list_artifacts(settings.artifacts_dir)
+    return "demo" if "demo" in known else next(iter(known), None)
+
+
 def find_index(settings: Settings, name: str | None) -> Path:
     """The directory of the index of this name, the default one, or the only one.
 

@@ -100,6 +100,11 @@ class RebuildSteps:
             reuse=self._reusable() if self.request.reuse else None,
         )
 
+    @property
+    def left_out(self) -> int:
+        """Items of the data set that the source does not take, such as the queries of its split."""
+        return len(self._source.archive.items) - len(self._source.items)
+
     def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> Shard:
         """Encode the items of one shard into a file of the work folder."""
         self._check_unchanged(plan)

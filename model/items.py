@@ -162,8 +162,12 @@ def find_archive(name: str, data_dir: Path) -> Path:
 def list_archives(data_dir: Path) -> list[str]:
     """Names of the data sets that ``find_archive`` finds, sorted."""
     built = {path.parent.name for path in data_dir.glob("*/archive.zip")}
-    shipped = {path.stem for path in Path(str(files("model") / "data")).glob("*.zip")}
-    return sorted(built | shipped)
+    return sorted(built | shipped_archives())
+
+
+def shipped_archives() -> set[str]:
+    """Names of the data sets inside the package."""
+    return {path.stem for path in Path(str(files("model") / "data")).glob("*.zip")}
 
 
 def _read_info(path: Path, raw: Mapping[str, Any]) -> ArchiveInfo:

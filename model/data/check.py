@@ -48,13 +48,15 @@ def _check_split(archive: ItemArchive) -> Iterator[str]:
 def _check_item(archive: ItemArchive, item: Item) -> Iterator[str]:
     if archive.info.split_seed is not None and item.split not in SPLITS:
         yield f"item {item.id}: expected a split of {', '.join(SPLITS)}, found {item.split!r}"
-    if item.split in ("query", "validation") and not item.labels:
+    if item.split in ("query", "validation") and archive.info.class_names and not item.labels:
         yield f"item {item.id}: expected labels in the {item.split} split, found none"
     for label in item.labels:
         if label not in archive.info.class_names:
             yield f"item {item.id}: label {label!r} is not a class name"
+    if item.image is None and not item.texts:
+        yield f"item {item.id}: expected an image or a text, found neither"
     for caption in archive.info.captions:
-        if not any(item.texts.get(caption, ())):
+        if item.texts and not any(item.texts.get(caption, ())):
             yield f"item {item.id}: expected a text in the caption variant {caption}, found none"
     if item.image is not None:
         try:

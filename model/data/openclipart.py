@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from model.data.archive import write_archive
 from model.data.debian import DebianPackage, unpack
+from model.data.records import words_of_file
 from model.data.splits import Member, SplitRule, assign_splits, seeded_order, split_hash
 from model.data.svg import Drawing, read_drawing
 from model.errors import ArchiveError
@@ -307,14 +308,9 @@ def _titles(sources: Sequence[Source], repeated: int) -> list[str]:
     titles = [clean_title(source.drawing.metadata.title) for source in sources]
     counts = Counter(title.lower() for title in titles)
     return [
-        title if title and counts[title.lower()] < repeated else _file_words(source.file)
+        title if title and counts[title.lower()] < repeated else words_of_file(Path(source.file).stem)
         for title, source in zip(titles, sources, strict=True)
     ]
-
-
-def _file_words(file: str) -> str:
-    words = re.findall(r"[^\W_]+", Path(file).stem)
-    return " ".join(word for word in words if not word.isdecimal()) or Path(file).stem
 
 
 def _labels(sources: Sequence[Source], tags: Sequence[tuple[str, ...]], min_images: int) -> list[tuple[str, ...]]:

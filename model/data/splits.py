@@ -8,6 +8,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+SEED = 1814
+MIN_ITEMS = 200  # a smaller data set is not split: too little to train on, and every item is wanted in its index
+MAX_QUERY, MAX_VALIDATION = 2_000, 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -15,7 +19,7 @@ class Member:
 
     id: str
     group: str
-    labelled: bool
+    may_query: bool  # it has what an evaluation needs of a query, such as labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +33,29 @@ class SplitRule:
     max_query_group: int  # larger groups are near-duplicate series: never query or validation
 
 
+def own_rule(members: Sequence[Member]) -> SplitRule:
+    """The rule for data that comes without a split; groups of any size are kept whole.
+
+    Query and validation get a tenth each of the items that may query, at most 2,000 and 1,000; a fifth of the rest of
+    the items is the unseen database.
+    """
+    tenth = sum(member.may_query for member in members) // 10
+    query, validation = min(tenth, MAX_QUERY), min(tenth, MAX_VALIDATION)
+    unseen = (len(members) - query - validation) // 5
+    return SplitRule(SEED, query, validation, unseen, max_query_group=max(query, validation))
+
+
 def assign_splits(members: Sequence[Member], rule: SplitRule) -> dict[str, str]:
     """The split of every item id: whole groups in seeded order, queries first, then validation, then unseen.
 
     A group enters a split only where it fits into what is still wanted, so each target is met exactly whenever groups
-    of one item remain. Groups that hold an unlabelled item never become query or validation.
+    of one item remain. Groups with an item that may not query never become query or validation.
     """
     groups: dict[str, list[Member]] = {}
     for member in members:
         groups.setdefault(member.group, []).append(member)
     pool = [groups[name] for name in seeded_order(groups, rule.seed)]
-    small = [group for group in pool if len(group) <= rule.max_query_group and all(item.labelled for item in group)]
+    small = [group for group in pool if len(group) <= rule.max_query_group and all(item.may_query for item in group)]
     splits: dict[str, str] = {}
     for split, target, candidates in (
         ("query", rule.query, small),

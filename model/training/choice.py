@@ -2,29 +2,33 @@
 
 from dataclasses import dataclass
 
-from model.errors import ArchiveError
+from model.data.splits import MIN_ITEMS
+from model.errors import ArchiveError, RecipeError
 from model.items import Item, ItemArchive, pairs
 from model.training.recipe import Recipe
-
-MIN_ITEMS = 200  # fewer pairs teach a network nothing that it could repeat on new ones
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Items with an image and a text, in item-id order."""
 
+    captions: str  # variant of the texts
     train: tuple[Item, ...]
     validation: tuple[Item, ...]  # may be empty for a method in closed form
 
 
-def choose_items(recipe: Recipe, archive: ItemArchive, captions: str) -> Choice:
+def choose_items(recipe: Recipe, archive: ItemArchive) -> Choice:
     """The training and validation pairs; a method in closed form also takes a small data set, or one without a split.
 
     Raises:
         ArchiveError: too little to train on; the message says what is missing.
+        RecipeError: the caption variant does not exist.
     """
+    captions = recipe.captions or archive.info.captions[0]
+    if captions not in archive.info.captions:
+        raise RecipeError(f"captions: expected one of {', '.join(archive.info.captions)}, found {captions!r}")
     train = archive.items if archive.info.split_seed is None else archive.select(("train",))
-    choice = Choice(pairs(train, captions), pairs(archive.select(("validation",)), captions))
+    choice = Choice(captions, pairs(train, captions), pairs(archive.select(("validation",)), captions))
     name, usable = archive.info.name, len(pairs(archive.items, captions))
     if recipe.closed_form:
         if len(choice.train) < 2:

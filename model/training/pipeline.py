@@ -50,21 +50,18 @@ def train_artifact(
         RecipeError: the caption variant does not exist, ``name`` is no name, or a run of another recipe or data set.
     """
     check_name("artifact", name, RecipeError)
-    captions = recipe.captions or archive.info.captions[0]
-    if captions not in archive.info.captions:
-        raise RecipeError(f"captions: expected one of {', '.join(archive.info.captions)}, found {captions!r}")
-    choice = choose_items(recipe, archive, captions)
+    choice = choose_items(recipe, archive)
     backbone = load_backbone(recipe.backbone, device)
     encoder = FeatureEncoder(backbone, folders.cache)
     items = [*choice.train, *choice.validation]
-    rows = read_features(archive, items, encoder, captions=captions, workers=workers, progress=progress)
+    rows = read_features(archive, items, encoder, captions=choice.captions, workers=workers, progress=progress)
     train_rows, validation_rows = rows.part(slice(0, len(choice.train))), rows.part(slice(len(choice.train), None))
     data = {
         "name": archive.info.name,
         "revision": archive.info.revision,
         "licence": archive.info.licence,
         "split_hash": archive.info.split_hash,
-        "captions": captions,
+        "captions": choice.captions,
         "class_names": list(archive.info.class_names),
         "train": len(train_rows),
         "validation": len(validation_rows),

@@ -169,6 +169,14 @@ def test_search_goes_across_modalities_and_filters(built: Ended, run: Run) -> No
         (["index", "build", "X!", "--artifact", "first", "--data", "tiny"], "expected an index name"),
         (["data", "check", "x"], "no data set named 'x'"),
         (["data", "build", "x"], "found 'x'"),
+        (["import", "missing", "--name", "x"], "found nothing at missing"),
+        (["import", __file__, "--name", "x"], "found another file"),
+        (
+            ["train", "baseline", "--data", "tiny"],
+            "baseline needs at least 200 items with an image and a text, found 50",
+        ),
+        (["train", "magic"], "expected a .toml file or one of baseline, itq, found 'magic'"),
+        (["evaluate", "x"], "no artifact named 'x'; known: first, second"),
         (["serve", "--host", "0.0.0.0"], "expected a loopback address"),  # noqa: S104 - refused
     ],
 )
@@ -197,6 +205,41 @@ def test_data_sets_are_listed_and_checked(home: Path, run: Run) -> None:
     checked = run("data", "check", "tiny")
     assert checked.code == 1
     assert "expected split hash" in checked.out
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three pictures, one of them damaged."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, data in (("red-apple.png", png(1)), ("pear.png", png(2)), ("bad.png", b"")):
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_a_folder_is_imported_indexed_and_searched(photos: Path, run: Run) -> None:
+    imported = run("import", photos, "--name", "mine", "--json")
+    assert imported.json == {
+        "data": "mine",
+        "items": 2,
+        "images": 2,
+        "texts": 2,
+        "classes": 0,
+        "skipped": 1,
+        "splits": {},
+    }
+    assert "skipped bad.png: expected a whole image" in imported.err
+    assert "next: crossbit index build mine --artifact first --data mine" in imported.err
+    assert run("index", "build", "mine", "--artifact", "first", "--data", "mine", "--json").json["items"] == 2
+    found = run("search", "--index", "mine", "--text", "red apple", "--target", "text", "--json").json
+    assert found["hits"][0]["metadata"] == {"file": "red-apple.png", "labels": []}
+
+
+def test_building_says_which_items_a_split_keeps_out(run: Run) -> None:
+    built = run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    assert "10 query and validation items are kept out for evaluation; --split all takes them in" in built.err
+    whole = run("index", "build", "whole", "--artifact", "first", "--data", "tiny", "--split", "all")
+    assert "kept out" not in whole.err
 
 
 def test_models_are_listed_with_their_lengths(home: Path, run: Run) -> None:

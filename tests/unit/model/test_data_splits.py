@@ -4,7 +4,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.splits import Member, SplitRule, assign_splits, seeded_order, split_hash
+from model.data.splits import Member, SplitRule, assign_splits, own_rule, seeded_order, split_hash
 
 RULE = SplitRule(seed=1814, query=20, validation=10, unseen=15, max_query_group=3)
 
@@ -12,7 +12,7 @@ RULE = SplitRule(seed=1814, query=20, validation=10, unseen=15, max_query_group=
 @st.composite
 def members(draw: st.DrawFn) -> list[Member]:
     rows = draw(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=120))
-    return [Member(f"i{number:03}", f"g{group}", labelled) for number, (group, labelled) in enumerate(rows)]
+    return [Member(f"i{number:03}", f"g{group}", may_query) for number, (group, may_query) in enumerate(rows)]
 
 
 @given(members())
@@ -35,11 +35,11 @@ def test_every_item_has_a_split_and_no_target_is_exceeded(items: list[Member]) -
 
 
 @given(members())
-def test_queries_and_validation_are_labelled_and_of_small_groups(items: list[Member]) -> None:
+def test_queries_and_validation_may_query_and_are_of_small_groups(items: list[Member]) -> None:
     splits = assign_splits(items, RULE)
     sizes = Counter(item.group for item in items)
     held_out = [item for item in items if splits[item.id] in ("query", "validation")]
-    assert all(item.labelled and sizes[item.group] <= RULE.max_query_group for item in held_out)
+    assert all(item.may_query and sizes[item.group] <= RULE.max_query_group for item in held_out)
 
 
 @given(members(), st.randoms(use_true_random=False))
@@ -50,7 +50,7 @@ def test_the_order_of_the_items_changes_nothing(items: list[Member], random: Ran
 
 
 def test_targets_are_met_exactly_while_single_items_remain() -> None:
-    items = [Member(f"i{number}", f"g{number}", labelled=True) for number in range(100)]
+    items = [Member(f"i{number}", f"g{number}", may_query=True) for number in range(100)]
     counts = Counter(assign_splits(items, RULE).values())
     assert counts == {"query": 20, "validation": 10, "unseen": 15, "train": 55}
 
@@ -68,3 +68,20 @@ def test_the_seeded_order_is_frozen() -> None:
 def test_the_split_hash_depends_on_ids_and_splits_but_not_on_their_order() -> None:
     assert split_hash({"a": "train", "b": "query"}) == split_hash({"b": "query", "a": "train"})
     assert split_hash({"a": "train", "b": "query"}) != split_hash({"a": "query", "b": "train"})
+
+
+def test_data_without_a_split_gets_tenths_and_a_fifth_of_the_rest() -> None:
+    items = [Member(f"i{number}", f"g{number}", may_query=True) for number in range(1000)]
+    counts = Counter(assign_splits(items, own_rule(items)).values())
+    assert counts == {"query": 100, "validation": 100, "unseen": 160, "train": 640}
+
+
+def test_large_data_has_bounded_queries_and_validation() -> None:
+    rule = own_rule([Member(f"i{number}", f"g{number}", may_query=True) for number in range(50_000)])
+    assert (rule.seed, rule.query, rule.validation, rule.unseen) == (1814, 2_000, 1_000, 9_400)
+
+
+def test_few_items_that_may_query_are_not_all_taken_from_training() -> None:
+    items = [Member(f"i{number}", f"g{number}", may_query=number < 60) for number in range(300)]
+    rule = own_rule(items)
+    assert (rule.query, rule.validation, rule.unseen) == (6, 6, 57)

@@ -22,7 +22,7 @@ def without_split(archive: ItemArchive, items: int) -> ItemArchive:
 
 def test_training_and_validation_items_are_those_of_the_split(archive: ItemArchive) -> None:
     for recipe in (BASELINE, ITQ):
-        choice = choose_items(recipe, archive, "title")
+        choice = choose_items(recipe, archive)
         assert choice.train == archive.select(("train",))
         assert choice.validation == archive.select(("validation",))
 
@@ -32,25 +32,25 @@ def test_items_without_an_image_or_a_text_are_left_out(archive: ItemArchive) -> 
     first, second, *rest = archive.select(("train",))
     bare = (dataclasses.replace(first, image=None), dataclasses.replace(second, texts={"full": ("words",)}))
     holed.items = (*bare, *rest)
-    assert choose_items(ITQ, holed, "title").train == tuple(rest)
+    assert choose_items(ITQ, holed).train == tuple(rest)
 
 
 def test_a_small_data_set_is_offered_itq(archive: ItemArchive) -> None:
     message = "needs at least 200 items with an image and a text, found 50; add 150 more, or train `itq`"
     with pytest.raises(ArchiveError, match=message):
-        choose_items(BASELINE, without_split(archive, 50), "title")
+        choose_items(BASELINE, without_split(archive, 50))
 
 
 def test_without_a_split_there_is_no_epoch_to_select(archive: ItemArchive) -> None:
     with pytest.raises(ArchiveError, match="needs a train and a validation split, found 200 and 0"):
-        choose_items(BASELINE, without_split(archive, 200), "title")
+        choose_items(BASELINE, without_split(archive, 200))
 
 
 def test_itq_takes_every_item_where_there_is_no_split(archive: ItemArchive) -> None:
     small = without_split(archive, 50)
-    assert choose_items(ITQ, small, "title").train == small.items
+    assert choose_items(ITQ, small).train == small.items
 
 
 def test_one_item_is_too_few_for_anything(archive: ItemArchive) -> None:
     with pytest.raises(ArchiveError, match="expected at least 2 items"):
-        choose_items(ITQ, without_split(archive, 1), "title")
+        choose_items(ITQ, without_split(archive, 1))

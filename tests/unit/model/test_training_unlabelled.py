@@ -73,5 +73,5 @@ def test_the_baseline_learns_from_pairs_alone(unlabelled: ItemArchive, folders: 
 
 
 def test_without_labels_there_is_nothing_to_evaluate(itq_folder: Path, unlabelled: ItemArchive) -> None:
-    with pytest.raises(ArchiveError, match="has no labels, .* searching needs none"):
+    with pytest.raises(ArchiveError, match=r"has no labels, .* searching needs none"):
         evaluate_lone(load_hasher(itq_folder, 64, "cpu"), unlabelled)
