@@ -4,6 +4,7 @@
 ``SameSiteWrites``, ``RequireKey`` and ``BodyLimit`` stand before the routes. (CORS, where it is set, comes second.)
 """
 
+import logging
 import re
 import time
 import uuid
@@ -21,6 +22,7 @@ from app.roles import SAFE_METHODS, Role, needed_role
 
 log = structlog.get_logger(__name__)
 
+PROBED = frozenset({"/livez", "/readyz", "/metrics"})  # asked all day, so logged on request only
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -76,7 +78,8 @@ class RequestContext:
         self._metrics.record_request(method=method, route=route, status=status, problem=code, seconds=seconds)
         problem = {} if code is None else {"problem": code}
         took_ms = round(seconds * 1000, 1)
-        log.info("request_finished", method=method, route=route, status=status, took_ms=took_ms, **problem)
+        level = logging.DEBUG if route in PROBED else logging.INFO
+        log.log(level, "request_finished", method=method, route=route, status=status, took_ms=took_ms, **problem)
 
 
 class AnswerProblems:

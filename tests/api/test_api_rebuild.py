@@ -60,3 +60,13 @@ def test_the_same_key_gives_the_same_job(client: TestClient) -> None:
     assert ids[0] == ids[1]
     wait_until(lambda: client.get(f"/v1/jobs/{ids[0]}").json()["state"] == "done", seconds=30)
     assert [job["id"] for job in client.get("/v1/jobs").json()["jobs"]] == ids[:1]
+
+
+def test_rebuilds_are_counted_in_the_metrics(client: TestClient) -> None:
+    rebuild(client, source="tiny", model="first")
+    rebuild(client)
+    text = client.get("/metrics").text
+    for outcome, items in (("encoded", 32), ("reused", 32), ("skipped", 0)):
+        assert f'rebuild_items_total{{outcome="{outcome}"}} {items}.0' in text
+    assert "rebuild_duration_seconds_count 2.0" in text
+    assert 'index_generation{index="tiny"} 2.0' in text
