@@ -1,5 +1,6 @@
 """The command line. Modules are imported inside the commands that need them, so that ``crossbit --help`` is quick."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.failures import explain
 from app.jobs import JobError, RebuildFailed
 from app.roles import Role
 from app.show import data_progress, note, note_skipped, progress, show_json, show_table
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 FAILED = 1  # something is broken
 USAGE = 2  # something was asked that cannot be done
+INTERRUPTED = 130  # Ctrl-C, as shells count it
 
 cli = typer.Typer(
     help="Binary codes for images and texts, and exact Hamming search over them.",
@@ -53,15 +56,25 @@ class Texts(StrEnum):
 
 
 def main() -> None:
-    """Run the command line; an error that has a message is shown as that message."""
+    """Run the command line; an error that has a message is shown as that message, and Ctrl-C as one line."""
     try:
         cli()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends what threads are still finishing
+            note("interrupted; nothing half-written was left behind")
+        raise
     except (IndexCorrupt, RebuildFailed) as error:
         note(f"error: {error}")
         sys.exit(FAILED)
     except (ModelError, EncoderError, SearchError, JobError) as error:
         note(f"error: {error}")
         sys.exit(USAGE)
+    except Exception as error:
+        if (message := explain(error)) is None:
+            raise
+        note(f"error: {message}")
+        sys.exit(FAILED)
 
 
 @data.command("build")

@@ -54,11 +54,14 @@ class FeatureCache:
         number = len(list(self._folder.glob(f"{self._modality}-*.npy"))) + 1
         path = self._folder / f"{self._modality}-{number:06d}-{os.getpid()}.npy"
         temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.save(file, shard)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        try:
+            with temporary.open("wb") as file:
+                np.save(file, shard)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         return path
 
     def _index(self, shard: NDArray[np.void]) -> None:

@@ -1,17 +1,22 @@
+import errno
 import json
+import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 from tiny_home import load_fake, make_archive, make_home, png
 
 import app.cli
 from model.errors import UnsupportedImage
 from model.fake import FakeHasher
+from model.hasher import EncodedBatch
 from model.manifest import Manifest
 
 
@@ -249,6 +254,73 @@ def test_models_are_listed_with_their_lengths(home: Path, run: Run) -> None:
         path.write_text(json.dumps(asdict(replace(manifest, name=name))), encoding="utf-8")
     listed = run("models", "--json").json["models"]
     assert [(entry["name"], entry["bits"]) for entry in listed] == [("first", "16, 64"), ("second", "16, 64")]
+
+
+@pytest.fixture
+def own_signal() -> Iterator[None]:
+    """Gives SIGINT back to pytest afterwards."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def raising(error: BaseException) -> Callable[..., FakeHasher]:
+    """Loads a hasher that fails at the first text."""
+
+    class Failing(FakeHasher):
+        def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
+            raise error
+
+    return lambda *arguments, **keywords: Failing()
+
+
+def left_behind(home: Path) -> list[str]:
+    """Everything in the home that a command wrote, but the lock of the jobs."""
+    return sorted(path.name for place in ("indexes", "jobs") for path in (home / place).glob("*/*"))
+
+
+@pytest.mark.usefixtures("own_signal")
+def test_ctrl_c_ends_a_build_with_one_line_and_leaves_nothing(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.cli, "_load_hasher", raising(KeyboardInterrupt()))
+    ended = run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    assert ended.code == 130
+    assert ended.err.strip() == "interrupted; nothing half-written was left behind"
+    assert left_behind(home) == []
+
+
+@pytest.mark.usefixtures("own_signal")
+def test_ctrl_c_ends_an_import_with_one_line_and_leaves_nothing(
+    home: Path, photos: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.data.importing.read_picture", interrupted)
+    ended = run("import", photos, "--name", "mine")
+    assert (ended.code, ended.err.strip()) == (130, "interrupted; nothing half-written was left behind")
+    assert [path.name for path in (home / "data").iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/big/file"), "no space left on the disk at /big/file;"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "no space left on the disk;"),
+        (sqlite3.OperationalError("database or disk is full"), "no space left on the disk;"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "no space left on the disk;"),
+        (PermissionError(errno.EACCES, "Permission denied", "/its"), "may not read or write at /its (EACCES);"),
+    ],
+)
+def test_trouble_with_the_disk_is_said_in_one_line(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    monkeypatch.setattr(app.cli, "_load_hasher", raising(error))
+    ended = run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: {message}")
+    assert left_behind(home) == []
 
 
 def test_settings_that_make_no_sense_are_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
