@@ -1,11 +1,12 @@
 """The page as it is sent; ``tests/e2e/test_page_*.py`` drive it in a browser."""
 
 import re
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from app.routes.page import UI
+from app.routes.page import UI, VERSION, version_of
 
 FILES = ("/", *(f"/ui/{path.name}" for path in sorted(UI.iterdir()) if path.name != "index.html"))
 SCRIPTS = tuple(path for path in FILES if path.endswith(".js"))
@@ -25,15 +26,26 @@ def test_no_file_names_another_host(client: TestClient, path: str) -> None:
     assert re.findall(r"https?://|//[a-z0-9.-]+\.[a-z]{2,}/|@import", text) == []
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_browsers_ask_for_each_file_again(client: TestClient, path: str) -> None:
-    assert client.get(path).headers["cache-control"] == "no-cache"
+def test_browsers_ask_for_the_page_and_keep_its_files(client: TestClient) -> None:
+    assert client.get("/").headers["cache-control"] == "no-cache"
+    for path in named_by(client.get("/").text) - {"/openapi.json"}:
+        assert client.get(path).headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert client.get(path).content == client.get(path.replace(f"/{VERSION}/", "/")).content
 
 
-def test_a_file_that_the_browser_has_is_not_sent_again(client: TestClient) -> None:
-    tag = client.get("/ui/main.js").headers["etag"]
-    answer = client.get("/ui/main.js", headers={"If-None-Match": tag})
-    assert (answer.status_code, answer.headers["cache-control"]) == (304, "no-cache")
+@pytest.mark.parametrize("path", ["/ui/main.js", "/ui/0123456789abcdef/main.js"])
+def test_a_file_of_another_version_is_not_kept(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert "immutable" not in answer.headers.get("cache-control", "")
+    assert answer.status_code == (200 if path == "/ui/main.js" else 404)
+
+
+def test_the_version_is_that_of_the_contents(tmp_path: Path) -> None:
+    versions = set()
+    for name, text in (("a.js", "1"), ("a.js", "2"), ("b.js", "")):
+        (tmp_path / name).write_text(text)
+        versions.add(version_of(tmp_path))
+    assert len(versions) == 3
 
 
 def test_the_page_needs_nothing_that_the_policy_forbids(client: TestClient) -> None:
@@ -53,7 +65,11 @@ def test_no_script_keeps_anything_beyond_the_page(client: TestClient, path: str)
 
 
 def test_every_file_that_the_page_names_is_there_and_every_file_is_named(client: TestClient) -> None:
-    named = set(re.findall(r'(?:src|href)="(/[^"]+)"', client.get("/").text))
+    named = {path.replace(f"/{VERSION}/", "/") for path in named_by(client.get("/").text)}
     imported = {f"/ui/{name}" for path in SCRIPTS for name in re.findall(r'from "\./([^"]+)"', client.get(path).text)}
     assert named | imported == {*FILES, "/openapi.json"} - {"/"}
     assert all(client.get(path).status_code == 200 for path in named | imported)
+
+
+def named_by(page: str) -> set[str]:
+    return set(re.findall(r'(?:src|href)="(/[^"]+)"', page))
