@@ -91,7 +91,7 @@ byId("about-open").addEventListener("click", () => {
   attempt(offerModels);
 });
 byId("key-enter").addEventListener("click", async () => {
-  await enterKey("Type the key that the operator of this service gave you.");
+  await enterKey("Whoever runs this service can give you one.");
   tellKey();
 });
 byId("key-forget").addEventListener("click", () => {

@@ -34,7 +34,8 @@ export async function send(path, { quiet = false, ...options } = {}) {
     if (answer.ok) return answer;
     const refused = await refusal(answer);
     if (quiet || !wantsKey(refused)) throw refused;
-    if (used === key && !(await enterKey(refused.message))) throw refused;
+    const reason = used === null ? "Whoever runs it can give you one." : refused.message;
+    if (used === key && !(await enterKey(reason))) throw refused;
   }
 }
 
@@ -61,10 +62,11 @@ async function reach(path, used, options) {
 
 async function refusal(answer) {
   const body = await answer.json().catch(() => null);
-  return new Refused(body?.detail ?? `The service answered ${answer.status}.`, {
+  return new Refused(sentence(body?.detail ?? `the service answered ${answer.status}`), {
     title: body?.title ? `${body.title}.` : "",
     code: body?.code,
   });
 }
 
+const sentence = (detail) => detail.charAt(0).toUpperCase() + detail.slice(1);
 const wantsKey = ({ code }) => code === "unauthorized" || code === "forbidden";

@@ -48,6 +48,7 @@ export function summary(answer, shown, radius, direction) {
   const took = `${what} · searched in ${answer.took_ms.total.toFixed(1)} ms`;
   if (!shown) return `Nothing found${within}${radius === null ? "" : ", look farther"} · ${took}`;
   if (total === undefined) return `The ${shown.toLocaleString()} nearest · ${took}`;
+  if (shown === total) return `Exactly ${total.toLocaleString()}${within} · ${took}`;
   const reach = answer.truncated ? " (more than the pages hold)" : "";
   return `${shown.toLocaleString()} of exactly ${total.toLocaleString()}${within}${reach} · ${took}`;
 }

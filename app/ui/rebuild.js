@@ -34,7 +34,7 @@ async function start() {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": asked };
   const job = await post(`/v1/indexes/${info.name}/rebuild`, wanted, { headers });
   asked = null;
-  follow(job, wanted.dry_run);
+  attempt(() => follow(job, wanted.dry_run)); // its end is not awaited: the form is free before
 }
 
 async function follow(job, isDry = false) {
@@ -104,5 +104,5 @@ cancel.addEventListener("click", () =>
 onIndex(async ({ name }) => {
   const { jobs } = await get("/v1/jobs", { quiet: true }).catch(() => ({ jobs: [] }));
   const running = jobs.find((job) => job.index === name && !isFinal(job));
-  if (running && running.id !== followed) follow(running);
+  if (running && running.id !== followed) attempt(() => follow(running));
 });

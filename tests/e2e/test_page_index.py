@@ -155,7 +155,7 @@ def test_what_goes_wrong_is_told_in_the_sheet(page: Page) -> None:
     dialog = sheet(page)
     page.route("**/rebuild", lambda route: route.fulfill(status=409, json={"detail": "it already has a rebuild"}))
     dialog.get_by_role("button", name="Rebuild", exact=True).click()
-    expect(dialog.get_by_role("alert")).to_have_text("it already has a rebuild")
+    expect(dialog.get_by_role("alert")).to_have_text("It already has a rebuild")
 
 
 def current_model(page: Page) -> str:

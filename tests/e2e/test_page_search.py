@@ -327,7 +327,7 @@ def test_a_problem_is_told_in_the_words_of_the_service(page: Page) -> None:
     page.get_by_label("Value of number").blur()
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("Invalid request.")
-    expect(alert).to_contain_text("expected for field 'number' a number, found the string 'twelve'")
+    expect(alert).to_contain_text("Expected for field 'number' a number, found the string 'twelve'")
     assert hits(page).count() == 0
     page.get_by_label("Value of number").fill("12")
     page.get_by_label("Value of number").blur()
