@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -359,6 +360,22 @@ def models(as_json: AsJson = False) -> None:
     _show_entries("models", entries, as_json=as_json)
 
 
+@cli.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, disk, device, port, artifacts, indexes and data sets, and say what to do; exit 1 on a failure."""
+    from app.doctor import Level, examine
+
+    findings = list(examine())
+    failed = any(one.level is Level.FAIL for one in findings)
+    if as_json:
+        show_json({"ok": not failed, "findings": [asdict(one) for one in findings]})
+    else:
+        rows = [[one.level, one.check, one.found, one.remedy] for one in findings]
+        show_table(["", "check", "found", "what to do"], rows)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
 @index.command("build")
 def build_index(
     name: Annotated[str, typer.Argument(help="Name of the index.")],
@@ -423,15 +440,12 @@ def rollback_index(
 
 
 def _settings() -> "Settings":
-    from pydantic import ValidationError
-
-    from app.settings import Settings
+    from app.settings import InvalidSettings, load_settings
 
     try:
-        return Settings()
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise typer.BadParameter(f"the environment does not give valid settings: {found}") from error
+        return load_settings()
+    except InvalidSettings as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _load_hasher(artifact_dir: Path, bits: int, device: str, cache_dir: Path | None = None) -> "Hasher":

@@ -7,8 +7,8 @@ Every field is an environment variable: prefix ``CROSSBIT_``, nested fields join
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
@@ -143,3 +143,29 @@ class Settings(BaseSettings):
         from model.items import list_archives
 
         return dict(self.sources) or {name: name for name in list_archives(self.data_dir)}
+
+
+class InvalidSettings(Exception):
+    """The environment does not give valid settings; one problem a variable, none of which tells its value."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(f"the environment does not give valid settings: {'; '.join(problems)}")
+        self.problems = problems
+
+
+def load_settings() -> Settings:
+    """The settings of the environment.
+
+    Raises:
+        InvalidSettings: some variables cannot be understood.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InvalidSettings(tuple(f"{_variable(one['loc'])}: {one['msg']}" for one in error.errors())) from error
+    except SettingsError as error:  # a list or table that is not JSON; pydantic names the field in its message alone
+        raise InvalidSettings((f"{error}: expected JSON",)) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "CROSSBIT_" + "__".join(name.upper() for name in location if isinstance(name, str))

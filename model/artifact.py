@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from encoders.device import resolve_device
 from encoders.encode import PATHS, FeatureEncoder, forward_chunk
 from encoders.fingerprint import fingerprint
 from encoders.registry import load_backbone
@@ -112,23 +113,57 @@ def load_hasher(
     manifest = read_manifest(folder)
     if bits not in manifest.lengths:
         raise ArtifactError(f"{manifest.name} has codes of {manifest.lengths} bits, found a request for {bits}")
+    network, weights = _load_network(folder, manifest)
+    encoder = FeatureEncoder(load_backbone(manifest.backbone, device), cache_dir)
+    return ArtifactHasher(network, encoder, bits, _checked_fingerprint(manifest, encoder.fingerprint, bits, weights))
+
+
+def verify_artifact(folder: Path, device: str = "auto") -> Manifest:
+    """Load an artifact and recompute the fingerprint of each of its lengths.
+
+    Raises:
+        ArtifactError: its files are not those of its fingerprints.
+    """
+    manifest = read_manifest(folder)
+    _, weights = _load_network(folder, manifest)
+    encoder = FeatureEncoder(load_backbone(manifest.backbone, device))
+    for bits in manifest.lengths:
+        _checked_fingerprint(manifest, encoder.fingerprint, bits, weights)
+    return manifest
+
+
+def device_kind(device: str) -> str:
+    """``cpu`` or ``cuda``: where a model for ``device`` would run on this machine.
+
+    Raises:
+        EncoderError: there is no such device.
+    """
+    return resolve_device(device).type
+
+
+def _load_network(folder: Path, manifest: Manifest) -> "tuple[Network, Mapping[str, Tensor]]":
     module = method_module(manifest.method)
-    config = module.Config(**{key: _tuples(value) for key, value in manifest.config.items()})
+    try:
+        config = module.Config(**{key: _tuples(value) for key, value in manifest.config.items()})
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{folder / MANIFEST}: its config is not one of {manifest.method}: {error}") from error
     network: Network = module.Network(config, manifest.image_dim, manifest.text_dim)
     try:
         weights = load_file(folder / "weights.safetensors")
         network.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"{folder / 'weights.safetensors'} does not fit its manifest: {error}") from error
-    encoder = FeatureEncoder(load_backbone(manifest.backbone, device), cache_dir)
-    found = _fingerprint(manifest, encoder.fingerprint, bits, weights)
-    expected = manifest.fingerprints[str(bits)]
+    return network, weights
+
+
+def _checked_fingerprint(manifest: Manifest, encoder: str, bits: int, weights: Mapping[str, Tensor]) -> str:
+    found, expected = _fingerprint(manifest, encoder, bits, weights), manifest.fingerprints[str(bits)]
     if found != expected:
         raise ArtifactError(
             f"{manifest.name} at {bits} bits: expected fingerprint {expected[:12]}, found {found[:12]}; its weights, "
             "its backbone or the encode path changed since it was trained: train it again, and rebuild its indexes"
         )
-    return ArtifactHasher(network, encoder, bits, expected)
+    return expected
 
 
 def _fingerprint(manifest: Manifest, encoder: str, bits: int, weights: Mapping[str, Tensor]) -> str:

@@ -110,6 +110,13 @@ class ItemArchive:
         except (KeyError, zipfile.BadZipFile) as error:
             raise ArchiveError(f"{self.path}: cannot read {item.image} of item {item.id}: {error}") from error
 
+    def first_damaged(self) -> str | None:
+        """Read every file of the archive against its checksum: the name of the first that does not match."""
+        try:
+            return self._zip.testzip()
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            return f"a file that cannot be read at all ({error})"
+
 
 def caption(item: Item, variant: str) -> str:
     """The item's first text of a caption variant.

@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -323,11 +324,28 @@ def test_trouble_with_the_disk_is_said_in_one_line(
     assert left_behind(home) == []
 
 
+def test_the_doctor_exits_with_1_where_something_is_broken(home: Path, run: Run) -> None:
+    examined = run("doctor", "--json")
+    broken = [one["check"] for one in examined.json["findings"] if one["level"] == "FAIL"]
+    assert (examined.code, examined.json["ok"]) == (1, False)
+    assert broken == ["artifact first", "artifact second"]  # their manifests are empty
+    shutil.rmtree(home / "artifacts")
+    assert run("doctor").code == 0
+
+
 def test_settings_that_make_no_sense_are_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSSBIT_PORT", "many")
     ended = run("models")
     assert ended.code == 2
-    assert "port: Input should be a valid integer" in " ".join(ended.err.replace("│", " ").split())
+    assert "CROSSBIT_PORT: Input should be a valid integer" in " ".join(ended.err.replace("│", " ").split())
+    monkeypatch.delenv("CROSSBIT_PORT")
+    monkeypatch.setenv("CROSSBIT_SOURCES", "secret")
+    ended = run("models")
+    assert ended.code == 2
+    assert 'field "sources" from source "EnvSettingsSource": expected JSON' in " ".join(
+        ended.err.replace("│", " ").split()
+    )
+    assert "secret" not in ended.err
 
 
 def test_an_error_without_a_message_of_ours_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,226 @@
+"""What `crossbit doctor` looks at: settings, disk, device, port, and every artifact, index and data set of the home."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import typer
+
+from app.jobs import JobsLocked
+from app.jobs_lock import lock_jobs
+from app.keys import KeysFileError, load_keys
+from app.serving import bind, is_loopback
+from app.settings import InvalidSettings, Settings, load_settings
+from app.sources import data_set
+from index.errors import SearchError
+from index.generations import CURRENT, IndexDirectory, list_indexes
+from index.manifest import GenerationManifest
+from index.snapshot import verify_index
+from model.errors import EncoderError, ModelError
+from model.items import ItemArchive, find_archive, list_archives
+from model.manifest import list_artifacts, read_manifest
+
+LOW_BYTES, TOO_LOW_BYTES = 2**30, 100 * 2**20  # of free disk
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARN = "warn"  # works, but something is missing or soon will be
+    FAIL = "FAIL"  # does not work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    level: Level
+    check: str
+    found: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, as soon as it is known; nothing is changed."""
+    try:
+        settings = load_settings()
+    except InvalidSettings as error:
+        for problem in error.problems:
+            yield Finding(Level.FAIL, "settings", problem, "set it to another value, or unset it")
+        return
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _check_settings,
+        _check_home,
+        _check_port,
+        _check_device,
+        _check_artifacts,
+        _check_indexes,
+        _check_data,
+    )
+    for check in checks:
+        yield from check(settings)
+
+
+def _check_settings(settings: Settings) -> Iterator[Finding]:
+    problems = list(_settings_problems(settings))
+    yield from problems or [Finding(Level.OK, "settings", "they agree with each other and with the home")]
+
+
+def _settings_problems(settings: Settings) -> Iterator[Finding]:
+    try:
+        keys = load_keys(settings)
+    except KeysFileError as error:
+        yield Finding(Level.FAIL, "settings", str(error), "repair the file that CROSSBIT_KEYS_FILE names")
+        return
+    if not keys and not is_loopback(settings.host):
+        found = f"CROSSBIT_HOST is {settings.host}, open to the network, and there are no keys"
+        yield Finding(
+            Level.FAIL, "settings", found, "make a key with `crossbit key --role admin`, or serve on 127.0.0.1"
+        )
+    known = list_indexes(settings.indexes_dir)
+    if settings.default_index is not None and settings.default_index not in known:
+        found = f"CROSSBIT_DEFAULT_INDEX is {settings.default_index!r}; known: {', '.join(known) or 'none'}"
+        yield Finding(Level.FAIL, "settings", found, "name one that exists, or build it")
+    archives = list_archives(settings.data_dir)
+    for source, data in sorted(settings.sources.items()):
+        if data_set(data) not in archives:
+            found = f"CROSSBIT_SOURCES: {source!r} reads the data set {data!r}; known: {', '.join(archives) or 'none'}"
+            yield Finding(Level.FAIL, "settings", found, "name one that exists, or import it")
+
+
+def _check_home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home.absolute()
+    place = next(path for path in (home, *home.parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK) or not _can_write(place):
+        yield Finding(Level.FAIL, "home", f"{place} cannot be written to", "change its owner, or set CROSSBIT_HOME")
+    elif place != home:
+        yield Finding(Level.WARN, "home", f"{home} is not there yet", "the first command that writes makes it")
+    else:
+        yield Finding(Level.OK, "home", str(home))
+    free = shutil.disk_usage(place).free
+    level = Level.FAIL if free < TOO_LOW_BYTES else Level.WARN if free < LOW_BYTES else Level.OK
+    remedy = "" if level is Level.OK else "free some space, or set CROSSBIT_HOME to a larger disk"
+    yield Finding(level, "disk", f"{free / 2**30:,.1f} GiB free", remedy)
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _check_port(settings: Settings) -> Iterator[Finding]:
+    try:
+        if settings.jobs_dir.is_dir():
+            lock_jobs(settings.jobs_dir).close()
+    except JobsLocked:
+        yield Finding(Level.OK, "port", "another crossbit process serves this home now")
+        return
+    try:
+        bind(settings.host, settings.port).close()
+    except typer.BadParameter as error:
+        yield Finding(Level.WARN, "port", error.message, "stop what listens there, or set CROSSBIT_PORT")
+        return
+    yield Finding(Level.OK, "port", f"{settings.port} on {settings.host} is free")
+
+
+def _check_device(settings: Settings) -> Iterator[Finding]:
+    from model.artifact import device_kind
+
+    try:
+        kind = device_kind(settings.device)
+    except EncoderError as error:
+        yield Finding(Level.FAIL, "device", str(error), "set CROSSBIT_DEVICE to cpu or auto")
+        return
+    yield Finding(Level.OK, "device", f"{kind}, {os.cpu_count()} cores")
+
+
+def _check_artifacts(settings: Settings) -> Iterator[Finding]:
+    from model.artifact import verify_artifact
+
+    names = list_artifacts(settings.artifacts_dir)
+    for name in names:
+        check = f"artifact {name}"
+        try:
+            manifest = verify_artifact(settings.artifacts_dir / name, settings.device)
+        except (ModelError, EncoderError) as error:
+            yield Finding(Level.FAIL, check, str(error), "restore its folder, or train it again")
+            continue
+        lengths = ", ".join(map(str, manifest.lengths))
+        yield Finding(Level.OK, check, f"{manifest.method}, {lengths} bits; weights match their fingerprints")
+    if not names:
+        yield Finding(Level.WARN, "artifacts", "none yet", "crossbit train baseline --name demo")
+
+
+def _check_indexes(settings: Settings) -> Iterator[Finding]:
+    names = sorted(path.name for path in settings.indexes_dir.glob("*") if path.is_dir())
+    for name in names:
+        if not (settings.indexes_dir / name / CURRENT).exists():
+            remedy = f"build it with `crossbit index build {name}`, or delete its folder"
+            yield Finding(Level.WARN, f"index {name}", "no generation of it serves", remedy)
+            continue
+        yield from _check_index(settings, name)
+    if not names:
+        yield Finding(Level.WARN, "indexes", "none yet", "crossbit index build NAME --artifact ARTIFACT --data DATA")
+
+
+def _check_index(settings: Settings, name: str) -> Iterator[Finding]:
+    check = f"index {name}"
+    try:
+        verified = verify_index(settings.indexes_dir / name)
+        manifest = IndexDirectory(settings.indexes_dir / name).manifest(verified.generation)
+    except (SearchError, OSError) as error:
+        yield Finding(Level.FAIL, check, str(error), f"crossbit index rollback {name}, or build it again")
+        return
+    broken = False
+    for finding in _check_model(settings, check, manifest):
+        broken = True
+        yield finding
+    if data_set(manifest.source) not in list_archives(settings.data_dir):
+        found = f"its data set {manifest.source!r} is gone"
+        yield Finding(Level.WARN, check, found, "it serves, but cannot be rebuilt; import the data set again")
+    if not broken:
+        found = f"generation {verified.generation}, {verified.items:,} items; {verified.files} checksums match"
+        yield Finding(Level.OK, check, f"{found}, and so does the fingerprint of {manifest.artifact}")
+
+
+def _check_model(settings: Settings, check: str, manifest: GenerationManifest) -> Iterator[Finding]:
+    from model.artifact import device_kind
+
+    try:
+        fingerprint = read_manifest(settings.artifacts_dir / manifest.artifact).fingerprints.get(str(manifest.bits))
+    except ModelError as error:
+        remedy = "restore the artifact, or build the index with another one; until then it answers codes alone"
+        yield Finding(Level.FAIL, check, f"its model does not load: {error}", remedy)
+        return
+    if fingerprint != manifest.fingerprint:
+        found = f"made by another state of {manifest.artifact} at {manifest.bits} bits"
+        yield Finding(Level.FAIL, check, found, "build the index again, or restore the artifact that made it")
+    try:
+        kind = device_kind(settings.device)
+    except EncoderError:
+        return  # reported with the device
+    if kind != manifest.device_kind:
+        found = f"made on {manifest.device_kind}, and models run on {kind} here: a few bits of the codes may differ"
+        yield Finding(Level.WARN, check, found, "build it again on this device")
+
+
+def _check_data(settings: Settings) -> Iterator[Finding]:
+    for name in list_archives(settings.data_dir):
+        try:
+            archive = ItemArchive.open(find_archive(name, settings.data_dir))
+            damaged = archive.first_damaged()
+        except ModelError as error:
+            yield Finding(Level.FAIL, f"data {name}", str(error), "import or build it again")
+            continue
+        if damaged is not None:
+            yield Finding(Level.FAIL, f"data {name}", f"{damaged} is damaged", "import or build it again")
+        else:
+            yield Finding(Level.OK, f"data {name}", f"{len(archive.items):,} items; every file matches its checksum")
