@@ -6,14 +6,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from app.keys import load_keys
-from app.logs import configure_logs
+from app.logs import Log, configure_logs
 from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
 from app.models import LoadHasher
 from app.problems import answer_framework_error
@@ -25,7 +24,7 @@ from app.settings import Settings
 from index.generations import list_indexes
 from model.hasher import Hasher
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 DESCRIPTION = "Search images by text and texts by image through short binary codes, exactly and in a total order."
 

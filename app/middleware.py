@@ -10,17 +10,17 @@ import time
 import uuid
 from collections.abc import Collection
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.keys import KeyRing
+from app.logs import Log, with_fields
 from app.metrics import Metrics
 from app.problems import Problem, as_problem, problem_response
 from app.roles import SAFE_METHODS, Role, needed_role
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 PROBED = frozenset({"/livez", "/readyz", "/metrics"})  # asked all day, so logged on request only
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -65,7 +65,7 @@ class RequestContext:
                     headers.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with with_fields(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_headers)
             finally:

@@ -7,8 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-import structlog
-
+from app.logs import Log
 from app.problems import Problem
 from app.settings import Settings
 from index.errors import ModelMismatch
@@ -16,7 +15,7 @@ from model.errors import ArtifactError
 from model.hasher import Hasher, Modality
 from model.manifest import list_artifacts, read_manifest
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 WARM_UP_TEXT = "a picture"
 

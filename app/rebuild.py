@@ -14,14 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-import structlog
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 from dbos import error as dbos_errors
 
 from app.building import SHARD_ITEMS, Texts, check_skipped
 from app.jobs import Job, JobError, JobNotFound, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
 from app.jobs_lock import lock_jobs
-from app.logs import EventHandler
+from app.logs import EventHandler, Log
 from app.meter import Meter
 from app.metrics import Metrics
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
@@ -50,7 +49,7 @@ STATES = {
 
 STOPPED = (dbos_errors.DBOSWorkflowCancelledError, dbos_errors.DBOSWorkflowConflictIDError)
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Settings(Places, Protocol):

@@ -9,9 +9,8 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import structlog
-
 from app.batching import Stage
+from app.logs import Log
 from app.metrics import Metrics
 from app.models import LoadHasher, Models, require_modality
 from app.problems import Problem, as_problem
@@ -20,7 +19,7 @@ from index.generations import IndexDirectory
 from index.snapshot import Snapshot
 from model.hasher import Hasher, Modality
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
