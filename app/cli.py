@@ -35,7 +35,9 @@ cli = typer.Typer(
 data = typer.Typer(help="Data sets.", no_args_is_help=True)
 index = typer.Typer(help="Search indexes.", no_args_is_help=True)
 cli.add_typer(data, name="data")
+bench = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
 cli.add_typer(index, name="index")
+cli.add_typer(bench, name="bench")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Generation = Annotated[int | None, typer.Option(min=1, help="Number of a generation.")]
@@ -437,6 +439,26 @@ def rollback_index(
     from app.index_commands import rollback
 
     _show_entry(rollback(_settings(), name, generation), as_json=as_json)
+
+
+@bench.command("serve")
+def bench_service(
+    index_name: Annotated[
+        str | None, typer.Option("--index", help="Name of an index; the only one if left out.")
+    ] = None,
+    requests: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Text and image requests of a measurement; ten times as many codes.")
+    ] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Start the service on a free port and measure text, image and code queries at concurrency 1, 4 and 16."""
+    from app.bench.serve import as_table, bench_serve
+
+    measured = bench_serve(_settings(), index_name, requests)
+    if as_json:
+        show_json(measured)
+    else:
+        show_table(*as_table(measured))
 
 
 def _settings() -> "Settings":
