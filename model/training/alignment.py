@@ -91,7 +91,9 @@ def main() -> int:
                 save_file(tensors, temporary)
         difference = largest_difference(tensors, asset(name))
         worst = max(worst, difference)
-        Console(soft_wrap=True).print(f"{name}: largest difference from the committed file {difference:.2e} (at most {TOLERANCE:g})")
+        Console(soft_wrap=True).print(
+            f"{name}: largest difference from the committed file {difference:.2e} (at most {TOLERANCE:g})"
+        )
     return int(worst > TOLERANCE)
 
 
