@@ -95,7 +95,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   byId("results").focus();
 });
 addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.target.closest("input, select, textarea, dialog")) return;
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, dialog")) return;
   event.preventDefault();
   field.focus();
 });

@@ -94,8 +94,9 @@ async function answer(page, signal) {
 async function find(page, limit, signal) {
   const [asks, target] = columnsFor(query);
   if (coded?.column !== asks) {
-    coded = await codeOf(query, asks, currentInfo(), signal);
-    signal.throwIfAborted();
+    const fresh = await codeOf(query, asks, currentInfo(), signal);
+    signal.throwIfAborted(); // it may be the code of a query that is gone
+    coded = fresh;
     showAskedCode(coded);
   }
   const options = { index: currentInfo().name, target, limit: PAGE_SIZE, fingerprint: coded.fingerprint };
