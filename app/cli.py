@@ -26,18 +26,24 @@ FAILED = 1  # something is broken
 USAGE = 2  # something was asked that cannot be done
 INTERRUPTED = 130  # Ctrl-C, as shells count it
 
+DATA_AND_MODELS, SEARCHING, SERVING = "Data and models", "Indexes and search", "Service"  # headings of --help
+FIRST_STEPS = (
+    "Everything lies in the folder that CROSSBIT_HOME names, var/ if unset. First steps: crossbit train baseline "
+    "--name demo; crossbit index build demo --artifact demo --data openclipart; crossbit serve."
+)
+
 cli = typer.Typer(
-    help="Binary codes for images and texts, and exact Hamming search over them.",
+    epilog=FIRST_STEPS,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Data sets.", no_args_is_help=True)
-index = typer.Typer(help="Search indexes.", no_args_is_help=True)
-cli.add_typer(data, name="data")
-bench = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
-cli.add_typer(index, name="index")
-cli.add_typer(bench, name="bench")
+data = typer.Typer(help="List, check and build data sets.", no_args_is_help=True)
+index = typer.Typer(help="Build, show, verify and roll back indexes.", no_args_is_help=True)
+cli.add_typer(data, name="data", rich_help_panel=DATA_AND_MODELS)
+bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
+cli.add_typer(index, name="index", rich_help_panel=SEARCHING)
+cli.add_typer(bench, name="bench", rich_help_panel=SERVING)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Generation = Annotated[int | None, typer.Option(min=1, help="Number of a generation.")]
@@ -78,6 +84,23 @@ def main() -> None:
             raise
         note(f"error: {message}")
         sys.exit(FAILED)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"crossbit {version('crossbit')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Binary codes for images and texts, and exact Hamming search over them."""
 
 
 @data.command("build")
@@ -131,7 +154,7 @@ def list_data(as_json: AsJson = False) -> None:
     _show_entries("data", entries, as_json=as_json)
 
 
-@cli.command("import")
+@cli.command("import", rich_help_panel=DATA_AND_MODELS)
 def import_data(
     source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest that ends in .csv or .jsonl.")],
     name: Annotated[str, typer.Option(help="Name of the data set.")],
@@ -164,9 +187,9 @@ def import_data(
     note(f"next: crossbit index build {name} --artifact {any_artifact(settings) or 'ARTIFACT'} --data {name}")
 
 
-@cli.command()
+@cli.command(rich_help_panel=DATA_AND_MODELS)
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a .toml file.")],
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, such as baseline or itq, or a .toml file.")],
     data_set: Annotated[str, typer.Option("--data", help="Name of the data set.")] = "openclipart",
     name: Annotated[
         str | None, typer.Option(help="Name of the artifact and its run; the recipe's if left out.")
@@ -203,7 +226,7 @@ def train(
     _show_entry({key: value for key, value in trained.items() if value is not None}, as_json=as_json)
 
 
-@cli.command()
+@cli.command(rich_help_panel=DATA_AND_MODELS)
 def evaluate(
     artifact: Annotated[str, typer.Argument(help="Name of the artifact.")],
     data_set: Annotated[
@@ -213,7 +236,7 @@ def evaluate(
     captions: Annotated[str | None, typer.Option(help="Caption variant; the headline one if left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print lone tie-aware mAP@all of the test queries, for the whole and for the unseen database."""
+    """Measure retrieval: lone tie-aware mAP@all of the test queries, for the whole and for the unseen database."""
     from model.artifact import load_hasher
     from model.evaluation.lone import as_json as results_as_json
     from model.evaluation.lone import as_table, evaluate_lone, evaluated_items
@@ -235,7 +258,7 @@ def evaluate(
         show_table(*as_table(results))
 
 
-@cli.command()
+@cli.command(rich_help_panel=SEARCHING)
 def encode(
     artifact: Annotated[str | None, typer.Option(help="Name of an artifact; the only one if left out.")] = None,
     bits: Bits = 64,
@@ -262,7 +285,7 @@ def encode(
         show_table(["code"], [[code] for code in result["codes"]])
 
 
-@cli.command()
+@cli.command(rich_help_panel=SEARCHING)
 def search(
     index_name: Annotated[
         str | None, typer.Option("--index", help="Name of an index; the only one if left out.")
@@ -296,7 +319,7 @@ def search(
         show_table(["rank", "distance", "id", "text"], rows)
 
 
-@cli.command()
+@cli.command(rich_help_panel=SERVING)
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind; CROSSBIT_HOST if left out.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; CROSSBIT_PORT if left out.")] = None,
@@ -321,7 +344,7 @@ def serve(
     )
 
 
-@cli.command()
+@cli.command(rich_help_panel=SERVING)
 def key(
     role: Annotated[Role, typer.Option(help="query may search and read, admin may also rebuild.")] = Role.QUERY,
     as_json: AsJson = False,
@@ -341,7 +364,7 @@ def key(
     typer.echo(made)
 
 
-@cli.command()
+@cli.command(rich_help_panel=DATA_AND_MODELS)
 def models(as_json: AsJson = False) -> None:
     """List the artifacts."""
     settings = _settings()
@@ -362,9 +385,9 @@ def models(as_json: AsJson = False) -> None:
     _show_entries("models", entries, as_json=as_json)
 
 
-@cli.command()
+@cli.command(rich_help_panel=SERVING)
 def doctor(as_json: AsJson = False) -> None:
-    """Check settings, disk, device, port, artifacts, indexes and data sets, and say what to do; exit 1 on a failure."""
+    """Check settings, disk, device, port, artifacts, indexes and data sets, and say what to do; exit 1 if any fails."""
     from app.doctor import Level, examine
 
     findings = list(examine())

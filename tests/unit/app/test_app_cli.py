@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,15 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_help_names_every_command(run: Run) -> None:
-    out = run("--help").out
-    assert all(command in out for command in ("data", "encode", "index", "search", "serve", "models"))
+def test_help_names_every_command_and_the_first_steps(run: Run) -> None:
+    out = " ".join(run("--help").out.split())
+    commands = "import train evaluate models data encode search index serve key doctor bench"
+    assert all(f"│ {command} " in out for command in commands.split())
+    assert "First steps: crossbit train baseline --name demo;" in out
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version").out == f"crossbit {version('crossbit')}\n"
 
 
 def test_building_an_index_makes_it_serve(built: Ended, run: Run) -> None:
