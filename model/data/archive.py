@@ -1,13 +1,13 @@
 """Writing a data archive: the same items and images give the same bytes, and a reader never sees half of one."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
+from model.durable import replacing
 from model.errors import ArchiveError
 from model.items import FORMAT, ArchiveInfo, Item
 
@@ -25,17 +25,8 @@ def write_archive(path: Path, info: ArchiveInfo, items: Sequence[Item], read_ima
     ordered = sorted(items, key=lambda item: item.id)
     if len({item.id for item in ordered}) != len(ordered):
         raise ArchiveError(f"expected different ids for the {len(ordered):,} items of {path}, found repeats")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            _write_zip(file, info, ordered, read_image)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        _write_zip(file, info, ordered, read_image)
 
 
 def _write_zip(file: IO[bytes], info: ArchiveInfo, items: Sequence[Item], read_image: Callable[[Item], bytes]) -> None:
@@ -59,13 +50,3 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes, compression: int) -> 
 def _line(value: dict[str, object]) -> bytes:
     # ASCII only: readers split lines, and Unicode has line separators of its own
     return json.dumps(value, sort_keys=True, ensure_ascii=True).encode() + b"\n"
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":  # directories cannot be opened there
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
