@@ -2,19 +2,18 @@
 
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.failures import explain
 from app.jobs import JobError, RebuildFailed
 from app.roles import Role
-from app.show import data_progress, note, note_skipped, progress, show_json, show_table
+from app.show import data_progress, note, note_skipped, progress, show_entries, show_entry, show_json, show_table
 from index.errors import IndexCorrupt, SearchError
 from model.errors import EncoderError, ModelError
 
@@ -151,7 +150,7 @@ def list_data(as_json: AsJson = False) -> None:
         }
         for archive in archives
     ]
-    _show_entries("data", entries, as_json=as_json)
+    show_entries("data", entries, as_json=as_json)
 
 
 @cli.command("import", rich_help_panel=DATA_AND_MODELS)
@@ -183,7 +182,7 @@ def import_data(
         "skipped": len(imported.skipped),
         "splits": dict(sorted(imported.splits.items())),
     }
-    _show_entry(entry, as_json=as_json)
+    show_entry(entry, as_json=as_json)
     note(f"next: crossbit index build {name} --artifact {any_artifact(settings) or 'ARTIFACT'} --data {name}")
 
 
@@ -223,7 +222,7 @@ def train(
         )
     facts = {key: manifest.training[key] for key in ("best_epoch", "supervision", "validation_map")}
     trained = {"artifact": manifest.name, "bits": ", ".join(map(str, manifest.lengths)), **facts}
-    _show_entry({key: value for key, value in trained.items() if value is not None}, as_json=as_json)
+    show_entry({key: value for key, value in trained.items() if value is not None}, as_json=as_json)
 
 
 @cli.command(rich_help_panel=DATA_AND_MODELS)
@@ -382,7 +381,7 @@ def models(as_json: AsJson = False) -> None:
         }
         for manifest in manifests
     ]
-    _show_entries("models", entries, as_json=as_json)
+    show_entries("models", entries, as_json=as_json)
 
 
 @cli.command(rich_help_panel=SERVING)
@@ -423,7 +422,7 @@ def build_index(
     load_hasher = partial(_load_hasher, cache_dir=settings.home / "cache")  # training has seen most of these items
     manifest = build(settings, request, load_hasher)
     built = {"index": manifest.index, "generation": manifest.generation, "items": manifest.items, "bits": manifest.bits}
-    _show_entry(built, as_json=as_json)
+    show_entry(built, as_json=as_json)
 
 
 @index.command("verify")
@@ -435,7 +434,7 @@ def verify_index(
     """Read a whole generation and check it; the one that serves if none is named."""
     from app.index_commands import verify
 
-    _show_entry(verify(_settings(), name, generation), as_json=as_json)
+    show_entry(verify(_settings(), name, generation), as_json=as_json)
 
 
 @index.command("show")
@@ -447,9 +446,9 @@ def show_index(
     from app.index_commands import overview, show
 
     if name is None:
-        _show_entries("indexes", overview(_settings()), as_json=as_json)
+        show_entries("indexes", overview(_settings()), as_json=as_json)
     else:
-        _show_entry(show(_settings(), name), as_json=as_json)
+        show_entry(show(_settings(), name), as_json=as_json)
 
 
 @index.command("rollback")
@@ -461,7 +460,7 @@ def rollback_index(
     """Make an earlier generation the one that serves; the newest one below the current if none is named."""
     from app.index_commands import rollback
 
-    _show_entry(rollback(_settings(), name, generation), as_json=as_json)
+    show_entry(rollback(_settings(), name, generation), as_json=as_json)
 
 
 @bench.command("serve")
@@ -497,30 +496,3 @@ def _load_hasher(artifact_dir: Path, bits: int, device: str, cache_dir: Path | N
     from model.artifact import load_hasher
 
     return load_hasher(artifact_dir, bits, device, cache_dir)
-
-
-def _show_entry(entry: dict[str, Any], *, as_json: bool) -> None:  # Any: JSON
-    if as_json:
-        show_json(entry)
-    else:
-        show_table(["field", "value"], sorted(_flat(entry)))
-
-
-def _flat(entry: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:  # Any: JSON
-    """Leaves of nested tables under dotted names, rounded for reading."""
-    for name, value in entry.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", ", ".join(map(str, value))
-        else:
-            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _show_entries(what: str, entries: list[dict[str, Any]], *, as_json: bool) -> None:  # Any: JSON
-    if as_json:
-        show_json({what: entries})
-    elif entries:
-        show_table(list(entries[0]), [list(entry.values()) for entry in entries])
-    else:
-        note(f"no {what} yet")

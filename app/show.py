@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -37,6 +37,24 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     for line in lines:
         table.add_row(*(cell.replace("[", r"\[") for cell in line))
     Console().print(table)
+
+
+def show_entry(entry: dict[str, Any], *, as_json: bool) -> None:  # Any: JSON
+    """One thing's facts: an object, or a table of fields."""
+    if as_json:
+        show_json(entry)
+    else:
+        show_table(["field", "value"], sorted(_flat(entry)))
+
+
+def show_entries(what: str, entries: list[dict[str, Any]], *, as_json: bool) -> None:  # Any: JSON
+    """Several things, one a row; a line where there are none."""
+    if as_json:
+        show_json({what: entries})
+    elif entries:
+        show_table(list(entries[0]), [list(entry.values()) for entry in entries])
+    else:
+        note(f"no {what} yet")
 
 
 def note(text: str) -> None:
@@ -104,3 +122,14 @@ def _lines(what: str, total: int) -> Callable[[int], None]:
 
 def _speed(meter: Meter) -> str:
     return "" if meter.rate is None else f"{meter.rate:,.1f}/s"
+
+
+def _flat(entry: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:  # Any: JSON
+    """Leaves of nested tables under dotted names, rounded for reading."""
+    for name, value in entry.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield f"{prefix}{name}", ", ".join(map(str, value))
+        else:
+            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
