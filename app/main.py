@@ -1,10 +1,15 @@
-"""The service: ``create_app`` builds everything it holds and hands it down."""
+"""The service: ``create_app`` builds everything it holds and hands it down.
+
+Routes and runtime bring in numpy, the index and the schemas; they are imported when an application is made, so that
+importing this module costs next to nothing.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,16 +18,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.keys import load_keys
 from app.logs import Log, configure_logs
-from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
-from app.models import LoadHasher
-from app.problems import answer_framework_error
-from app.routes import encode, indexes, jobs, metrics, models, page, probes, search
-from app.routes.dependencies import Jobs
-from app.routes.openapi import DescribedAPI
-from app.runtime import Runtime
 from app.settings import Settings
-from index.generations import list_indexes
-from model.hasher import Hasher
+
+if TYPE_CHECKING:
+    from app.models import LoadHasher
+    from app.routes.dependencies import Jobs
+    from app.runtime import Runtime
+    from model.hasher import Hasher
 
 log = Log(__name__)
 
@@ -32,10 +34,10 @@ CORS_METHODS = ("GET", "HEAD", "POST")
 CORS_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id")
 CORS_SHOWN = ("ETag", "Location", "Retry-After", "X-Index-Generation", "X-Model-Fingerprint", "X-Request-Id")
 
-OpenJobs = Callable[[Settings, Runtime], AbstractAsyncContextManager[Jobs]]
+OpenJobs = Callable[[Settings, "Runtime"], AbstractAsyncContextManager["Jobs"]]
 
 
-def load_artifact(artifact_dir: Path, bits: int, device: str) -> Hasher:
+def load_artifact(artifact_dir: Path, bits: int, device: str) -> "Hasher":
     """The trained model in ``artifact_dir``; brings in torch, so it is imported when the first model is needed."""
     from model.artifact import load_hasher
 
@@ -43,7 +45,7 @@ def load_artifact(artifact_dir: Path, bits: int, device: str) -> Hasher:
 
 
 def create_app(
-    settings: Settings | None = None, *, load_hasher: LoadHasher = load_artifact, open_jobs: OpenJobs | None = None
+    settings: Settings | None = None, *, load_hasher: "LoadHasher" = load_artifact, open_jobs: OpenJobs | None = None
 ) -> FastAPI:
     """The application; without settings, those of the environment.
 
@@ -52,6 +54,12 @@ def create_app(
     Raises:
         KeysFileError: the keys file is missing or malformed.
     """
+    from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
+    from app.problems import answer_framework_error
+    from app.routes import encode, indexes, jobs, metrics, models, page, probes, search
+    from app.routes.openapi import DescribedAPI
+    from app.runtime import Runtime
+
     settings = settings or Settings()
     configure_logs(settings)
     keys = load_keys(settings)
@@ -95,8 +103,9 @@ def create_app(
     return app
 
 
-def _lifespan(runtime: Runtime, open_jobs: OpenJobs) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Answers probes at once and opens models and indexes meanwhile."""
+    from index.generations import list_indexes
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -113,9 +122,9 @@ def _lifespan(runtime: Runtime, open_jobs: OpenJobs) -> Callable[[FastAPI], Abst
     return lifespan
 
 
-def _open_rebuilds(load_hasher: LoadHasher) -> OpenJobs:
+def _open_rebuilds(load_hasher: "LoadHasher") -> OpenJobs:
     @asynccontextmanager
-    async def open_jobs(settings: Settings, runtime: Runtime) -> AsyncIterator[Jobs]:
+    async def open_jobs(settings: Settings, runtime: "Runtime") -> AsyncIterator["Jobs"]:
         from app.rebuild import Rebuilds
 
         rebuilds = Rebuilds(settings, load_hasher=load_hasher, on_swap=runtime.reload, metrics=runtime.metrics)

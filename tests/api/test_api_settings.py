@@ -79,8 +79,9 @@ def test_importing_the_service_is_cheap() -> None:
     pytest.fail(f"importing app.main costs {min(costs):.2f} CPU-seconds beyond its frameworks, the bar is {BAR_S}")
 
 
-def test_importing_the_service_leaves_the_heavy_ones_out() -> None:
-    code = "import sys, app.main; print([name for name in ('torch', 'dbos', 'faiss', 'PIL') if name in sys.modules])"
+@pytest.mark.parametrize("made", ["app.main", "app.main; app.main.create_app()"])
+def test_neither_importing_nor_making_the_service_loads_the_heavy_ones(made: str) -> None:
+    code = f"import sys, {made}; print([name for name in ('torch', 'dbos', 'faiss', 'PIL') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert run.stdout.strip() == "[]"
 
