@@ -1,6 +1,7 @@
 """What every test stands on: no hub, one thread, small real data."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for a hub fails at once instead of retrying
@@ -9,6 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from model.items import ItemArchive
+
+# a shell without job control starts background work with Ctrl-C ignored, and children would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIXTURE = Path(__file__).parent / "fixtures" / "openclipart-200.zip"
 
