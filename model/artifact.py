@@ -82,14 +82,14 @@ class ArtifactHasher:
 
 
 def save_artifact(
-    folder: Path, manifest: Manifest, network: "Network", write_card: Callable[[Manifest], str]
+    folder: Path, manifest: Manifest, network: "Network", encoder: str, write_card: Callable[[Manifest], str]
 ) -> Manifest:
-    """Write an artifact; ``manifest.fingerprints`` is computed here. Returns the manifest as written."""
-    encoder_fingerprint = FeatureEncoder(load_backbone(manifest.backbone)).fingerprint
+    """Write an artifact; ``manifest.fingerprints`` is computed here, from the weights and the encoder's fingerprint.
+
+    Returns the manifest as written.
+    """
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    fingerprints = {
-        str(bits): _fingerprint(manifest, encoder_fingerprint, bits, weights) for bits in sorted(network.lengths)
-    }
+    fingerprints = {str(bits): _fingerprint(manifest, encoder, bits, weights) for bits in sorted(network.lengths)}
     manifest = dataclasses.replace(manifest, fingerprints=fingerprints)
     with replacing(folder / "weights.safetensors") as temporary:
         save_file(weights, temporary)

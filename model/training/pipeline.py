@@ -92,7 +92,7 @@ def train_artifact(
             "device": backbone.device.type,
         },
     )
-    return save_artifact(folders.artifacts / name, manifest, trained.network, write_card)
+    return save_artifact(folders.artifacts / name, manifest, trained.network, encoder.fingerprint, write_card)
 
 
 def _supervision(recipe: Recipe, archive: ItemArchive) -> str:
