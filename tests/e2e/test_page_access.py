@@ -72,6 +72,7 @@ def test_tab_reaches_everything_of_an_answer_in_its_order(page: Page) -> None:
 
 
 def test_the_sheet_keeps_the_keyboard_and_gives_it_back(page: Page) -> None:
+    expect(page.locator("#about-open")).to_be_enabled()  # once the index is read
     page.locator("#about-open").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#about")).to_be_visible()
