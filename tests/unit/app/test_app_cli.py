@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from tiny_home import load_fake, make_archive, make_home, png
 
 import app.cli
+from app.cli import options
 from model.errors import UnsupportedImage
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
@@ -58,7 +59,7 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         out, err = capsys.readouterr()
         return Ended(int(exit_info.value.code or 0), out, err)
 
-    monkeypatch.setattr(app.cli, "_load_hasher", load)
+    monkeypatch.setattr(options, "load_hasher", load)
     return run
 
 
@@ -291,7 +292,7 @@ def left_behind(home: Path) -> list[str]:
 def test_ctrl_c_ends_a_build_with_one_line_and_leaves_nothing(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.cli, "_load_hasher", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(options, "load_hasher", raising(KeyboardInterrupt()))
     ended = run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
     assert ended.code == 130
     assert ended.err.strip() == "interrupted; nothing half-written was left behind"
@@ -324,7 +325,7 @@ def test_ctrl_c_ends_an_import_with_one_line_and_leaves_nothing(
 def test_trouble_with_the_disk_is_said_in_one_line(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
-    monkeypatch.setattr(app.cli, "_load_hasher", raising(error))
+    monkeypatch.setattr(options, "load_hasher", raising(error))
     ended = run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
     assert ended.code == 1
     assert ended.err.startswith(f"error: {message}")

@@ -1,0 +1,97 @@
+"""`crossbit data …` and `crossbit import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.options import DATA_AND_MODELS, FAILED, AsJson, open_settings
+from app.show import data_progress, note, note_skipped, progress, show_entries, show_entry, show_json, show_table
+
+cli = typer.Typer()
+data = typer.Typer(help="List, check and build data sets.", no_args_is_help=True)
+cli.add_typer(data, name="data", rich_help_panel=DATA_AND_MODELS)
+
+
+@data.command("build")
+def build_data(
+    name: Annotated[str, typer.Argument(help="Name of a data set that can be built.")],
+    package: Annotated[Path | None, typer.Option(help="Local copy of the published source.")] = None,
+) -> None:
+    """Build a data set from its published source."""
+    from model.data.registry import build
+
+    with data_progress() as bar:
+        path = build(name, open_settings().data_dir, package=package, progress=bar)
+    note(f"built {path}")
+
+
+@data.command("check")
+def check_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: AsJson = False) -> None:
+    """Read a whole data set and list what is wrong with it."""
+    from model.data.registry import check
+    from model.items import ItemArchive, find_archive
+
+    archive = ItemArchive.open(find_archive(name, open_settings().data_dir))
+    with data_progress() as bar:
+        findings = check(archive, progress=bar)
+    if as_json:
+        show_json({"name": name, "items": len(archive.items), "findings": findings})
+    else:
+        show_table([f"{name}: {len(archive.items):,} items, {len(findings):,} findings"], [[line] for line in findings])
+    if findings:
+        raise typer.Exit(FAILED)
+
+
+@data.command("list")
+def list_data(as_json: AsJson = False) -> None:
+    """List the data sets that are there."""
+    from model.items import ItemArchive, find_archive, list_archives
+
+    directory = open_settings().data_dir
+    archives = [ItemArchive.open(find_archive(name, directory)) for name in list_archives(directory)]
+    entries = [
+        {
+            "name": archive.info.name,
+            "items": len(archive.items),
+            "database": len(archive.database()),
+            "captions": ", ".join(archive.info.captions),
+            "classes": len(archive.info.class_names),
+            "licence": archive.info.licence,
+        }
+        for archive in archives
+    ]
+    show_entries("data", entries, as_json=as_json)
+
+
+@cli.command("import", rich_help_panel=DATA_AND_MODELS)
+def import_data(
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest that ends in .csv or .jsonl.")],
+    name: Annotated[str, typer.Option(help="Name of the data set.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of a manifest's images; the manifest's own if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import your own images and texts as a data set; an earlier import of that name is replaced."""
+    from app.jobs import Skipped
+    from app.lookup import any_artifact
+    from model.data.importing import import_source, read_source
+
+    settings = open_settings()
+    listed = read_source(source, images)
+    with progress("importing", len(listed.records)) as advance:
+        imported = import_source(listed, name, settings.data_dir, advance=advance)
+    note_skipped([Skipped(one.where, one.reason) for one in imported.skipped])
+    items = imported.items
+    entry = {
+        "data": name,
+        "items": len(items),
+        "images": sum(item.image is not None for item in items),
+        "texts": sum(len(texts) for item in items for texts in item.texts.values()),
+        "classes": len(imported.class_names),
+        "skipped": len(imported.skipped),
+        "splits": dict(sorted(imported.splits.items())),
+    }
+    show_entry(entry, as_json=as_json)
+    note(f"next: crossbit index build {name} --artifact {any_artifact(settings) or 'ARTIFACT'} --data {name}")

@@ -1,0 +1,95 @@
+"""`crossbit index …`."""
+
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from app.cli import options
+from app.cli.options import SEARCHING, AsJson, Bits, open_settings
+from app.show import show_entries, show_entry
+
+cli = typer.Typer()
+index = typer.Typer(help="Build, show, verify and roll back indexes.", no_args_is_help=True)
+cli.add_typer(index, name="index", rich_help_panel=SEARCHING)
+
+Generation = Annotated[int | None, typer.Option(min=1, help="Number of a generation.")]
+
+
+class Split(StrEnum):
+    """Which items of a data set an index takes."""
+
+    DATABASE = "database"
+    ALL = "all"
+
+
+class Texts(StrEnum):
+    """Which texts of an item get a code."""
+
+    FIRST = "first"
+    ALL = "all"
+
+
+@index.command("build")
+def build_index(
+    name: Annotated[str, typer.Argument(help="Name of the index.")],
+    artifact: Annotated[str, typer.Option(help="Name of the artifact that makes the codes.")],
+    data_set: Annotated[str, typer.Option("--data", help="Name of the data set.")],
+    bits: Bits = 64,
+    split: Annotated[Split, typer.Option(help="The retrieval set, or every item.")] = Split.DATABASE,
+    texts: Annotated[Texts, typer.Option(help="One code for the first text, or one for each.")] = Texts.FIRST,
+    reuse: Annotated[bool, typer.Option(help="Take over the codes of unchanged items.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Build a new generation of an index and make it the one that serves."""
+    from app.index_commands import build
+    from app.rebuild_steps import Request
+    from app.sources import EVERYTHING
+
+    source = data_set + (EVERYTHING if split is Split.ALL else "")
+    request = Request(name, source, artifact, bits, texts, reuse, dry_run=False)
+    settings = open_settings()
+    # training has seen most of these items
+    load_hasher = partial(options.load_hasher, cache_dir=settings.home / "cache")
+    manifest = build(settings, request, load_hasher)
+    built = {"index": manifest.index, "generation": manifest.generation, "items": manifest.items, "bits": manifest.bits}
+    show_entry(built, as_json=as_json)
+
+
+@index.command("verify")
+def verify_index(
+    name: Annotated[str | None, typer.Argument(help="Name of an index; the only one if left out.")] = None,
+    generation: Generation = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a whole generation and check it; the one that serves if none is named."""
+    from app.index_commands import verify
+
+    show_entry(verify(open_settings(), name, generation), as_json=as_json)
+
+
+@index.command("show")
+def show_index(
+    name: Annotated[str | None, typer.Argument(help="Name of an index; all of them if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an index holds and how good its codes are."""
+    from app.index_commands import overview, show
+
+    if name is None:
+        show_entries("indexes", overview(open_settings()), as_json=as_json)
+    else:
+        show_entry(show(open_settings(), name), as_json=as_json)
+
+
+@index.command("rollback")
+def rollback_index(
+    name: Annotated[str, typer.Argument(help="Name of an index.")],
+    generation: Generation = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier generation the one that serves; the newest one below the current if none is named."""
+    from app.index_commands import rollback
+
+    show_entry(rollback(open_settings(), name, generation), as_json=as_json)

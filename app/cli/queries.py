@@ -1,0 +1,73 @@
+"""`crossbit encode` and `crossbit search`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli import options
+from app.cli.options import SEARCHING, AsJson, Bits, open_settings
+from app.show import show_json, show_table
+
+cli = typer.Typer()
+
+
+@cli.command(rich_help_panel=SEARCHING)
+def encode(
+    artifact: Annotated[str | None, typer.Option(help="Name of an artifact; the only one if left out.")] = None,
+    bits: Bits = 64,
+    text: Annotated[list[str] | None, typer.Option(help="A text; may be repeated.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="An image file; may be repeated.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Inputs a call; changes no code.")] = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Print the codes of texts or image files."""
+    from app.query_commands import encode as encode_inputs
+
+    result = encode_inputs(
+        open_settings(),
+        options.load_hasher,
+        artifact=artifact,
+        bits=bits,
+        texts=text or [],
+        images=image or [],
+        batch_size=batch_size,
+    )
+    if as_json:
+        show_json(result)
+    else:
+        show_table(["code"], [[code] for code in result["codes"]])
+
+
+@cli.command(rich_help_panel=SEARCHING)
+def search(
+    index_name: Annotated[
+        str | None, typer.Option("--index", help="Name of an index; the only one if left out.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Find images for this text.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Find texts for this image file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to search: image or text.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of hits.")] = 10,
+    radius: Annotated[int | None, typer.Option(min=0, help="Largest distance.")] = None,
+    where: Annotated[str | None, typer.Option("--filter", help="Filter over metadata, as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search an index by text or by image."""
+    from app.query_commands import search as search_index
+
+    result = search_index(
+        open_settings(),
+        options.load_hasher,
+        index=index_name,
+        text=text,
+        image=image,
+        target=target,
+        limit=limit,
+        radius=radius,
+        where=where,
+    )
+    if as_json:
+        show_json(result)
+    else:
+        rows = [[hit["rank"], hit["distance"], hit["id"], hit["text"] or ""] for hit in result["hits"]]
+        show_table(["rank", "distance", "id", "text"], rows)

@@ -1,0 +1,73 @@
+"""`crossbit serve`, `crossbit key` and `crossbit doctor`."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from app.cli.options import FAILED, SERVING, AsJson, open_settings
+from app.roles import Role
+from app.show import note, show_json, show_table
+
+cli = typer.Typer()
+
+
+@cli.command(rich_help_panel=SERVING)
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind; CROSSBIT_HOST if left out.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; CROSSBIT_PORT if left out.")] = None,
+) -> None:
+    """Serve every index over HTTP until Ctrl-C."""
+    from app.jobs_lock import lock_jobs
+    from app.keys import KeysFileError, load_keys
+    from app.main import create_app
+    from app.serving import serve as run
+
+    settings = open_settings()
+    try:
+        keys = load_keys(settings)
+    except KeysFileError as error:
+        raise typer.BadParameter(str(error), param_hint="CROSSBIT_KEYS_FILE") from error
+    lock_jobs(settings.jobs_dir).close()  # says at once that another process serves this home
+    run(
+        lambda: create_app(settings),
+        settings.host if host is None else host,
+        settings.port if port is None else port,
+        has_keys=bool(keys),
+    )
+
+
+@cli.command(rich_help_panel=SERVING)
+def key(
+    role: Annotated[Role, typer.Option(help="query may search and read, admin may also rebuild.")] = Role.QUERY,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key. It is shown once; the service is given only its digest."""
+    from app.keys import digest_of, new_key
+
+    made = new_key()
+    digest = digest_of(made)
+    setting = f"CROSSBIT_KEYS__{role.upper()}"
+    if as_json:
+        show_json({"key": made, "role": role, "digest": digest, "setting": setting, "value": [digest]})
+        return
+    note(f"This key has the role {role} and is shown only now; callers send it as `Authorization: Bearer KEY`.")
+    note(f"Give the service its digest: set {setting}='[\"{digest}\"]', with those of this role's other keys,")
+    note(f"or add the line `{role} {digest}` to the file that CROSSBIT_KEYS_FILE names; then start it anew.")
+    typer.echo(made)
+
+
+@cli.command(rich_help_panel=SERVING)
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, disk, device, port, artifacts, indexes and data sets, and say what to do; exit 1 if any fails."""
+    from app.doctor import Level, examine
+
+    findings = list(examine())
+    failed = any(one.level is Level.FAIL for one in findings)
+    if as_json:
+        show_json({"ok": not failed, "findings": [asdict(one) for one in findings]})
+    else:
+        rows = [[one.level, one.check, one.found, one.remedy] for one in findings]
+        show_table(["", "check", "found", "what to do"], rows)
+    if failed:
+        raise typer.Exit(FAILED)

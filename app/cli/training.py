@@ -1,0 +1,70 @@
+"""`crossbit train` and `crossbit models`."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.options import DATA_AND_MODELS, AsJson, open_settings
+from app.show import note, show_entries, show_entry
+
+cli = typer.Typer()
+
+
+@cli.command(rich_help_panel=DATA_AND_MODELS)
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, such as baseline or itq, or a .toml file.")],
+    data_set: Annotated[str, typer.Option("--data", help="Name of the data set.")] = "openclipart",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the artifact and its run; the recipe's if left out.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value of the recipe; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model and write its artifact; an interrupted run goes on where it was."""
+    from app.training_progress import watch_training
+    from model.items import ItemArchive, find_archive
+    from model.training.choice import choose_items
+    from model.training.pipeline import Folders, train_artifact
+    from model.training.recipe import load_recipe
+
+    settings = open_settings()
+    parsed = load_recipe(recipe, overrides or [])
+    archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
+    choice = choose_items(parsed, archive)
+    if not archive.info.class_names and not parsed.closed_form:
+        note(f"{data_set} has no labels: {len(choice.train):,} image-text pairs alone teach the model")
+    folders = Folders(settings.home / "runs", settings.artifacts_dir, settings.home / "cache")
+    with watch_training(0 if parsed.closed_form else parsed.optimiser.epochs) as watcher:
+        manifest = train_artifact(
+            parsed,
+            archive,
+            name or parsed.name,
+            folders,
+            device=settings.device,
+            progress=watcher.features,
+            report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
+        )
+    facts = {key: manifest.training[key] for key in ("best_epoch", "supervision", "validation_map")}
+    trained = {"artifact": manifest.name, "bits": ", ".join(map(str, manifest.lengths)), **facts}
+    show_entry({key: value for key, value in trained.items() if value is not None}, as_json=as_json)
+
+
+@cli.command(rich_help_panel=DATA_AND_MODELS)
+def models(as_json: AsJson = False) -> None:
+    """List the artifacts."""
+    settings = open_settings()
+    from model.manifest import list_artifacts, read_manifest
+
+    directory = settings.artifacts_dir
+    manifests = [read_manifest(directory / name) for name in list_artifacts(directory)]
+    entries = [
+        {
+            "name": manifest.name,
+            "method": manifest.method,
+            "backbone": manifest.backbone,
+            "bits": ", ".join(map(str, manifest.lengths)),
+            "data": manifest.data.get("name", ""),
+        }
+        for manifest in manifests
+    ]
+    show_entries("models", entries, as_json=as_json)
