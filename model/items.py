@@ -21,7 +21,7 @@ from model.errors import ArchiveError
 FORMAT = 1
 MAX_IMAGE_BYTES = 64 * 2**20
 SPLITS = ("train", "unseen", "validation", "query")
-DATABASE = ("train", "unseen")  # the retrieval set
+DATABASE = ("train", "unseen")  # the retrieval set, where a data set names no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class ArchiveInfo:
     split_seed: int | None
     split_hash: str  # SHA-256 over "id split" lines in id order
     notes: Mapping[str, Any]  # free facts for the data card, such as the audited label error rate
+    database: tuple[str, ...] = DATABASE  # splits of the retrieval set; what it holds beyond train was not trained on
 
 
 class ItemArchive:
@@ -90,7 +91,7 @@ class ItemArchive:
 
     def database(self) -> tuple[Item, ...]:
         """The retrieval set where the data set has splits, every item otherwise."""
-        return self.select(DATABASE) if self.info.split_seed is not None else self.items
+        return self.select(self.info.database) if self.info.split_seed is not None else self.items
 
     def read_image(self, item: Item) -> bytes:
         """The item's encoded image file.
@@ -191,6 +192,7 @@ def _read_info(path: Path, raw: Mapping[str, Any]) -> ArchiveInfo:
         split_seed=raw["split_seed"],
         split_hash=raw["split_hash"],
         notes=raw["notes"],
+        database=tuple(raw.get("database", DATABASE)),
     )
 
 

@@ -1,12 +1,17 @@
-"""Group splits that depend on nothing but the seed, the groups and the ids.
+"""Splits: groups kept whole for data without a split of its own, and the published split of the benchmarks.
 
 Groups and rows are put in the order of a SHA-256 over the seed and their name instead of being drawn from a random
-generator, so the split is the same on every platform and library version.
+generator, so the split is the same on every platform and library version. The published split is the permutation that
+``numpy.random.seed(1814)`` draws, over the rows in the order of the data set's files.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from model.errors import ArchiveError
 
 SEED = 1814
 MIN_ITEMS = 200  # a smaller data set is not split: too little to train on, and every item is wanted in its index
@@ -65,6 +70,43 @@ def assign_splits(members: Sequence[Member], rule: SplitRule) -> dict[str, str]:
         free = (group for group in candidates if group[0].id not in splits)
         splits |= {item.id: split for group in _fill(free, target) for item in group}
     return {member.id: splits.get(member.id, "train") for member in members}
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRule:
+    """The split of the cross-modal hashing papers: of a permutation, queries first, then the training rows.
+
+    All rows but the queries are the retrieval set, training rows included. Validation queries, which the papers lack,
+    are cut from behind the training rows and stay in the retrieval set too.
+    """
+
+    query: int
+    train: int
+    validation: int
+    seed: int = SEED
+
+    database = ("train", "unseen", "validation")
+
+    def assign(self, rows: int) -> list[str]:
+        """The split of each row.
+
+        Raises:
+            ArchiveError: there are too few rows.
+        """
+        sizes = {"query": self.query, "train": self.train, "validation": self.validation}
+        held = sum(sizes.values())
+        if rows <= held:
+            raise ArchiveError(
+                f"expected more than the {held:,} rows that the published split takes "
+                f"({', '.join(f'{size:,} {name}' for name, size in sizes.items())}), found {rows:,}; "
+                "use the whole data set, or import a part of it as data of your own"
+            )
+        # the legacy generator, whose stream never changes, because the papers drew from it
+        permutation = np.random.RandomState(self.seed).permutation(rows)
+        names = np.repeat([*sizes, "unseen"], [*sizes.values(), rows - held])
+        splits = np.empty_like(names)
+        splits[permutation] = names
+        return [str(split) for split in splits]
 
 
 def seeded_order(names: Iterable[str], seed: int) -> list[str]:

@@ -71,7 +71,7 @@ def evaluate_lone(
     database_codes = {modality: side[len(queries) :] for modality, side in codes.items()}
     labels = multi_hot([*queries, *database], archive.info.class_names)
     relevant = labels[: len(queries)] @ labels[len(queries) :].T > 0
-    unseen = np.array([item.split == "unseen" for item in database])
+    unseen = np.array([item.split != "train" for item in database])
 
     def score(rows: NDArray[np.bool_]) -> dict[str, Figures]:
         return {

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,11 @@ def test_a_failed_write_keeps_the_old_archive_and_leaves_nothing_else(tmp_path: 
 def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="repeats"):
         write_archive(tmp_path / "a.zip", INFO, [item("a"), item("a")], image)
+
+
+def test_a_data_set_names_the_splits_of_its_database(tmp_path: Path) -> None:
+    info = replace(INFO, split_seed=1, database=("train", "unseen", "validation"))
+    items = [replace(item(split), split=split) for split in ("query", "train", "unseen", "validation")]
+    write_archive(tmp_path / "a.zip", info, items, image)
+    archive = ItemArchive.open(tmp_path / "a.zip")
+    assert [one.split for one in archive.database()] == ["train", "unseen", "validation"]

@@ -1,10 +1,13 @@
 from collections import Counter
 from random import Random
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.splits import Member, SplitRule, assign_splits, own_rule, seeded_order, split_hash
+from model.data.splits import Member, PublishedRule, SplitRule, assign_splits, own_rule, seeded_order, split_hash
+from model.errors import ArchiveError
 
 RULE = SplitRule(seed=1814, query=20, validation=10, unseen=15, max_query_group=3)
 
@@ -85,3 +88,42 @@ def test_few_items_that_may_query_are_not_all_taken_from_training() -> None:
     items = [Member(f"i{number}", f"g{number}", may_query=number < 60) for number in range(300)]
     rule = own_rule(items)
     assert (rule.query, rule.validation, rule.unseen) == (6, 6, 57)
+
+
+@pytest.mark.parametrize(
+    ("rows", "rule", "query", "database"),
+    [
+        (24_581, PublishedRule(2_000, 10_000, 1_000), 2_000, 22_581),
+        (20_015, PublishedRule(2_000, 10_000, 1_000), 2_000, 18_015),
+        (195_834, PublishedRule(2_100, 10_500, 1_000), 2_100, 193_734),
+        (122_218, PublishedRule(5_000, 10_000, 1_000), 5_000, 117_218),
+    ],
+)
+def test_the_published_split_has_the_published_counts(
+    rows: int, rule: PublishedRule, query: int, database: int
+) -> None:
+    counts = Counter(rule.assign(rows))
+    assert counts["query"] == query
+    assert counts["train"] == rule.train
+    assert sum(counts[split] for split in rule.database) == database
+
+
+@given(rows=st.integers(70, 400), seed=st.integers(0, 2**32 - 1))
+def test_the_published_split_is_that_of_the_seeded_global_generator(rows: int, seed: int) -> None:
+    splits = PublishedRule(10, 40, 15, seed=seed).assign(rows)
+    np.random.seed(seed)  # noqa: NPY002 - the papers' own words
+    permutation = np.random.permutation(rows)  # noqa: NPY002
+    assert {splits[row] for row in permutation[:10]} == {"query"}
+    assert {splits[row] for row in permutation[10:50]} == {"train"}
+    assert {splits[row] for row in permutation[50:65]} == {"validation"}
+    assert {splits[row] for row in permutation[65:]} == {"unseen"}
+
+
+def test_the_seed_of_the_papers_draws_these_first_queries() -> None:
+    splits = PublishedRule(2_000, 10_000, 1_000).assign(24_581)
+    assert [row for row, split in enumerate(splits) if split == "query"][:5] == [16, 20, 21, 39, 40]
+
+
+def test_too_few_rows_for_the_published_split_are_refused() -> None:
+    with pytest.raises(ArchiveError, match=r"more than the 13,000 rows .*2,000 query.*found 13,000"):
+        PublishedRule(2_000, 10_000, 1_000).assign(13_000)
