@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from encoders import effnet, minilm
 from encoders.alignment import AlignmentHead, asset, conse, load_alignment
+from encoders.chunks import split_name
 from encoders.fingerprint import fingerprint
 from encoders.protocol import TokenChunks
 
@@ -26,17 +27,17 @@ POOLED_NORM = 4.0  # a unit vector of 1,280 values is too small an input beside 
 class BundledBackbone(nn.Module):
     """EfficientNet-Lite0 and MiniLM joined by the alignment head."""
 
-    name = NAME
     image_dim = JOINT_DIM + effnet.WIDTH + JOINT_DIM
     text_dim = JOINT_DIM
     joint_dim = JOINT_DIM
     class_vectors: Tensor
 
-    def __init__(self, *, aligned: bool = True) -> None:
+    def __init__(self, name: str = NAME, *, aligned: bool = True) -> None:
         """``aligned=False`` leaves the head at its start, where the joint space is plain ConSE."""
         super().__init__()
+        self.name = name
         self.image_tower = effnet.EffNetLite0()
-        self.text_tower = minilm.MiniLM()
+        self.text_tower = minilm.MiniLM(split_name(name)[1])
         self.head = AlignmentHead(effnet.WIDTH, JOINT_DIM)
         if aligned:
             load_alignment(self.head, asset("alignment.safetensors"))
@@ -63,7 +64,7 @@ class BundledBackbone(nn.Module):
             "preprocessing": asdict(effnet.PREPROCESSING),
             "pooled_norm": POOLED_NORM,
             "text_context": minilm.CONTEXT,
-            "text_max_chunks": minilm.MAX_CHUNKS,
+            "text_max_chunks": self.text_tower.max_chunks,
             "tokenizer_sha256": minilm.TOKENIZER_SHA256,
             "image_weights_sha256": effnet.WEIGHTS_SHA256,
             "text_weights_sha256": minilm.WEIGHTS_SHA256,
@@ -79,7 +80,7 @@ class BundledBackbone(nn.Module):
         return effnet.PREPROCESSING(image)
 
     def tokenize(self, text: str) -> TokenChunks:
-        """Word pieces, in chunks of 256."""
+        """Word pieces, in chunks of 256; the first alone if the name ends in ``@head``."""
         return self.text_tower.tokenize(text)
 
     def image_features(self, pixels: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ import open_clip
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from encoders.alignment import asset
-from encoders.errors import BackboneNotFound, TextError
+from encoders.chunks import cut, require_visible, split_name
+from encoders.errors import BackboneNotFound
 from encoders.fingerprint import fingerprint
 from encoders.preprocess import Preprocessing
 from encoders.protocol import TokenChunks
@@ -35,7 +36,8 @@ class ClipBackbone(nn.Module):
         """
         super().__init__()
         self.name = name
-        arch, _, weights = name.removeprefix(PREFIX).partition(":")
+        towers, self._max_chunks = split_name(name)
+        arch, _, weights = towers.removeprefix(PREFIX).partition(":")
         open_clip.add_model_config(asset("crossbit-tiny.json"))
         if arch not in open_clip.list_models() or not weights:
             raise BackboneNotFound(
@@ -73,6 +75,7 @@ class ClipBackbone(nn.Module):
             "std": self._preprocessing.std,
             "tokenizer": type(self.tokenizer).__name__,
             "text_context": self.model.context_length,
+            "text_max_chunks": self._max_chunks,
         }
 
     @property
@@ -86,13 +89,12 @@ class ClipBackbone(nn.Module):
         return self._preprocessing(image)
 
     def tokenize(self, text: str) -> TokenChunks:
-        """One chunk of the tower's context; the text's head is kept, the rest is counted as truncated."""
-        if not text.strip():
-            raise TextError("expected a text with at least one visible character, found an empty one; write something")
+        """Byte pairs in chunks of the context, the first alone if the name ends in ``@head``."""
+        require_visible(text)
         context = self.model.context_length
-        ids = tuple(self.tokenizer(text, context_length=context)[0].tolist())
-        room = context - 2  # start and end of text
-        return TokenChunks((ids,), truncated=max(0, len(self.tokenizer.encode(text)) - room))
+        ids = self.tokenizer.encode(text)
+        first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
+        return cut(ids, first, last, context=context, max_chunks=self._max_chunks)
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D) unit vectors."""
@@ -100,7 +102,8 @@ class ClipBackbone(nn.Module):
 
     def text_features(self, tokens: Tensor) -> Tensor:
         """(B, L) -> (B, D) unit vectors."""
-        return normalize(self.model.encode_text(tokens), dim=1)
+        missing = self.model.context_length - tokens.shape[1]  # the tower wants its whole context; a pad has id 0
+        return normalize(self.model.encode_text(pad(tokens, (0, missing))), dim=1)
 
 
 def _create(arch: str, weights: str) -> open_clip.CLIP:

@@ -7,13 +7,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from encoders.errors import TextError
+from encoders.chunks import MAX_CHUNKS, cut, require_visible
 from encoders.fingerprint import check_file
 from encoders.protocol import TokenChunks
 
 WIDTH = 384
 CONTEXT = 256  # tokens, special ones included: what the model was trained with
-MAX_CHUNKS = 8  # a longer text keeps its first 8 chunks
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 CONFIG_SHA256 = "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"
@@ -22,8 +21,9 @@ CONFIG_SHA256 = "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b4
 class MiniLM(nn.Module):
     """(B, L) token ids -> (B, 384) unit vectors: mean of the last states under the mask."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_chunks: int = MAX_CHUNKS) -> None:
         super().__init__()
+        self.max_chunks = max_chunks
         folder = get_model_path()
         config = BertConfig.from_json_file(str(check_file(folder / "config.json", CONFIG_SHA256)))
         self.bert = BertModel(config, add_pooling_layer=False)
@@ -37,13 +37,9 @@ class MiniLM(nn.Module):
 
     def tokenize(self, text: str) -> TokenChunks:
         """Cut the text's tokens into chunks of the context, each with its own [CLS] and [SEP]."""
-        if not text.strip():
-            raise TextError("expected a text with at least one visible character, found an empty one; write something")
+        require_visible(text)
         first, *ids, last = self.tokenizer.encode(text).ids
-        step = CONTEXT - 2
-        pieces = [ids[start : start + step] for start in range(0, max(1, len(ids)), step)]
-        chunks = tuple((first, *piece, last) for piece in pieces[:MAX_CHUNKS])
-        return TokenChunks(chunks, truncated=max(0, len(ids) - step * MAX_CHUNKS))
+        return cut(ids, first, last, context=CONTEXT, max_chunks=self.max_chunks)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L) ids, 0 where padded -> (B, 384)."""

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from encoders.chunks import split_name
 from encoders.device import make_repeatable, resolve_device
 from encoders.errors import BackboneNotFound
 from encoders.protocol import Backbone
@@ -13,17 +14,20 @@ DEFAULT = "effnet-lite0+minilm"
 def load_backbone(name: str = DEFAULT, device: str = "auto") -> Backbone:
     """Load a frozen backbone onto a device: the bundled one, or ``clip:ARCH:WEIGHTS``; asked again, the same object.
 
+    A name that ends in ``@head`` reads the first chunk of a text alone.
+
     Raises:
         BackboneNotFound: no such backbone, or its weights are not on this machine.
         DeviceUnavailable: CUDA was asked for by name and there is none.
     """
     target = resolve_device(device)
     make_repeatable(target)
-    if name == DEFAULT:
+    towers, _ = split_name(name)
+    if towers == DEFAULT:
         from encoders.bundled import BundledBackbone
 
-        return BundledBackbone().to(target)
-    if name.startswith("clip:"):
+        return BundledBackbone(name).to(target)
+    if towers.startswith("clip:"):
         from encoders.clip import ClipBackbone  # open_clip takes seconds to import
 
         return ClipBackbone(name).to(target)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -46,10 +47,23 @@ def test_a_local_checkpoint_is_loaded(tiny: ClipBackbone, tmp_path: Path) -> Non
     assert ClipBackbone(f"clip:crossbit-tiny:{path}").fingerprint == tiny.fingerprint
 
 
-def test_tokens_beyond_the_context_are_counted(tiny: ClipBackbone) -> None:
+def test_a_long_text_is_read_in_chunks_of_the_context(tiny: ClipBackbone) -> None:
     tokens = tiny.tokenize("dog " * 20)
-    assert len(tokens.chunks[0]) == 16
-    assert tokens.truncated == 6  # 20 tokens in the 14 places between start and end
+    assert [len(chunk) for chunk in tokens.chunks] == [16, 8]  # 20 tokens in 14 places between start and end
+    assert tokens.truncated == 0
+    assert tiny.tokenize("dog " * (8 * 14 + 3)).truncated == 3
+
+
+def test_tokens_are_those_of_open_clip(tiny: ClipBackbone) -> None:
+    text = "A dog &amp; its Ball"
+    expected = tiny.tokenizer(text, context_length=16)[0]
+    (chunk,) = tiny.tokenize(text).chunks
+    assert torch.equal(torch.tensor([*chunk, *[0] * (16 - len(chunk))]), expected)
+
+
+def test_padding_beyond_the_context_changes_nothing(tiny: ClipBackbone) -> None:
+    tokens = torch.tensor(tiny.tokenize("a dog").chunks)
+    assert torch.equal(tiny.text_features(tokens), tiny.text_features(torch.nn.functional.pad(tokens, (0, 30))))
 
 
 @pytest.mark.parametrize("name", ["clip:no-such-arch:random", "clip:crossbit-tiny", "resnet"])
