@@ -18,6 +18,7 @@ from app.jobs import RebuildFailed, Skipped, TooManyBadItems
 from index.codes import to_hex
 from index.snapshot import Codes, Snapshot
 from index.writer import IndexedItem
+from model.bulk import is_visible
 from model.errors import ArchiveError, ImageError
 from model.hasher import Hasher, Modality
 from model.images import decode_image
@@ -110,7 +111,7 @@ class Builder:
 
     def _texts_of(self, item: Item) -> tuple[str, ...]:
         headline = self.archive.info.captions[:1]
-        texts = tuple(text for variant in headline for text in item.texts.get(variant, ()) if text.strip())
+        texts = tuple(text for variant in headline for text in item.texts.get(variant, ()) if is_visible(text))
         return texts if self.texts is Texts.ALL else texts[:1]
 
     def _known(self, digest: str, *, image: bool, text: bool) -> Codes | None:

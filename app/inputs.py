@@ -15,6 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from app.problems import Problem
 from app.settings import Limits
 from index.filters import is_unicode
+from model.bulk import is_visible
 
 FORM = "multipart/form-data"
 JSON = "application/json"
@@ -53,7 +54,7 @@ def check_texts(texts: Sequence[str], limits: Limits) -> None:
     for position, text in enumerate(texts):
         if not is_unicode(text):
             raise Problem("invalid_request", f"query: expected Unicode, found a lone surrogate in text {position}")
-        if not text.strip():
+        if not is_visible(text):
             raise Problem("empty_input", f"expected some text, found text {position} blank")
         if len(text) > limits.text_chars:
             raise Problem(

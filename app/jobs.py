@@ -13,6 +13,8 @@ JobError
 from dataclasses import dataclass
 from enum import StrEnum
 
+from model.skipped import Skipped as Skipped
+
 
 class JobState(StrEnum):
     """Where a job stands; the last three are final."""
@@ -27,14 +29,6 @@ class JobState(StrEnum):
     def final(self) -> bool:
         """Whether the job will never change again."""
         return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """An item that a rebuild left out."""
-
-    id: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ The features of a text are the mean of those of its chunks; how many there may b
 
 from collections.abc import Sequence
 
-from encoders.errors import TextError
 from encoders.protocol import TokenChunks
 
 HEAD = "@head"  # ends the name of a backbone that reads the first chunk alone
@@ -16,16 +15,6 @@ def split_name(name: str) -> tuple[str, int]:
     """The name of the towers, and the most chunks of one text that they read."""
     base = name.removesuffix(HEAD)
     return base, MAX_CHUNKS if base == name else 1
-
-
-def require_visible(text: str) -> None:
-    """Refuse a text without content.
-
-    Raises:
-        TextError: the text is empty or holds only white space.
-    """
-    if not text.strip():
-        raise TextError("expected a text with at least one visible character, found an empty one; write something")
 
 
 def cut(ids: Sequence[int], first: int, last: int, *, context: int, max_chunks: int) -> TokenChunks:

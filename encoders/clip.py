@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
 from encoders.alignment import asset
-from encoders.chunks import cut, require_visible, split_name
+from encoders.chunks import cut, split_name
 from encoders.errors import BackboneNotFound
 from encoders.fingerprint import fingerprint
 from encoders.preprocess import Preprocessing
 from encoders.protocol import TokenChunks
+from encoders.texts import check_text
 
 PREFIX = "clip:"
 RANDOM = "random"
@@ -90,7 +91,7 @@ class ClipBackbone(nn.Module):
 
     def tokenize(self, text: str) -> TokenChunks:
         """Byte pairs in chunks of the context, the first alone if the name ends in ``@head``."""
-        require_visible(text)
+        check_text(text)
         context = self.model.context_length
         ids = self.tokenizer.encode(text)
         first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id

@@ -7,9 +7,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from encoders.chunks import MAX_CHUNKS, cut, require_visible
+from encoders.chunks import MAX_CHUNKS, cut
 from encoders.fingerprint import check_file
 from encoders.protocol import TokenChunks
+from encoders.texts import check_text
 
 WIDTH = 384
 CONTEXT = 256  # tokens, special ones included: what the model was trained with
@@ -37,7 +38,7 @@ class MiniLM(nn.Module):
 
     def tokenize(self, text: str) -> TokenChunks:
         """Cut the text's tokens into chunks of the context, each with its own [CLS] and [SEP]."""
-        require_visible(text)
+        check_text(text)
         first, *ids, last = self.tokenizer.encode(text).ids
         return cut(ids, first, last, context=CONTEXT, max_chunks=self.max_chunks)
 

@@ -64,7 +64,7 @@ class Backbone(Protocol):
         """Token ids of a text that has at least one visible character.
 
         Raises:
-            TextError: the text is empty or holds only white space.
+            TextError: nothing to see in the text, or half of a surrogate pair.
         """
 
     def image_features(self, pixels: Tensor) -> Tensor:
