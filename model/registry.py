@@ -9,7 +9,12 @@ from model.errors import RecipeError
 if TYPE_CHECKING:
     from model.methods.protocol import Fit
 
-METHODS = {"baseline": "model.methods.baseline", "itq": "model.methods.itq"}
+METHODS = {
+    "baseline": "model.methods.baseline",
+    "itq": "model.methods.itq",
+    "lsh": "model.methods.lsh",
+    "random": "model.methods.random_codes",
+}
 
 
 def method_module(name: str) -> ModuleType:

@@ -26,6 +26,7 @@ class Progress:
     epoch: int = 0  # finished epochs
     best_epoch: int = 0  # 0: none validated yet
     best_score: float = -1.0  # validation mAP of the best epoch
+    seconds: float = 0.0  # of all epochs, validation counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Runs of methods that are solved instead of trained epoch by epoch: nothing to select, nothing to resume."""
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ def solve(
         RecipeError: the rows cannot give what the recipe asks for, or ``run_dir`` holds another run.
     """
     claim_run(recipe, run_dir, identity)
+    started = time.perf_counter()
     network = fit(recipe.config, dataclasses.replace(train_rows, labels=None), recipe.seed).eval()
+    seconds = time.perf_counter() - started
     if not len(validation_rows):
-        return Trained(network, None, None)
-    return Trained(network, None, validate(network, validation_rows, train_rows, validation_bits(recipe)).mean)
+        return Trained(network, None, None, seconds)
+    score = validate(network, validation_rows, train_rows, validation_bits(recipe)).mean
+    return Trained(network, None, score, seconds)
 
 
 def validation_bits(recipe: Recipe) -> int:

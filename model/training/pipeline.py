@@ -90,6 +90,7 @@ def train_artifact(
             "validation_bits": validation_bits(recipe),
             "validation_map": trained.best_score,
             "device": backbone.device.type,
+            "seconds": round(trained.seconds, 3),
         },
     )
     return save_artifact(folders.artifacts / name, manifest, trained.network, encoder.fingerprint, write_card)

@@ -44,6 +44,7 @@ class Trained:
     network: Network
     best_epoch: int | None  # None where there were no epochs
     best_score: float | None  # lone validation mAP; None where nothing was validated
+    seconds: float  # of learning from cached features, over all sittings of the run
 
 
 def train(
@@ -76,13 +77,15 @@ def train(
             losses, rate = _run_epoch(recipe, state, epoch, len(train_rows))
         items_per_s = len(train_rows) / (time.perf_counter() - started)
         score = _validate(recipe, state, epoch, validation_rows, train_rows)
-        state.progress.epoch = epoch
+        seconds = time.perf_counter() - started
+        state.progress.epoch, state.progress.seconds = epoch, state.progress.seconds + seconds
         state.save(checkpoint)
-        outcome = EpochReport(epoch, losses, rate, time.perf_counter() - started, items_per_s, score)
+        outcome = EpochReport(epoch, losses, rate, seconds, items_per_s, score)
         _log(run_dir / "metrics.jsonl", outcome)
         report(outcome)
     state.network.load_state_dict(state.best)
-    return Trained(state.network.cpu().eval(), state.progress.best_epoch, state.progress.best_score)
+    progress = state.progress
+    return Trained(state.network.cpu().eval(), progress.best_epoch, progress.best_score, progress.seconds)
 
 
 def claim_run(recipe: Recipe, run_dir: Path, identity: Mapping[str, Any]) -> None:

@@ -147,6 +147,6 @@ def test_its_resolved_recipe_is_read_back(tmp_path: Path) -> None:
     assert "optimiser" not in recipe.to_toml()
 
 
-def test_only_itq_is_solved_in_closed_form() -> None:
+def test_it_is_solved_in_closed_form_and_baseline_is_not() -> None:
     assert closed_form("itq") is not None
     assert closed_form("baseline") is None
