@@ -4,6 +4,8 @@
 PYTHON ?= python3
 SERVE ?= 1
 BIN := .venv/bin
+# mamba-ssm without its CUDA kernels: tests compare the state-space block with its pure-Python part
+MAMBA := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
 DEMO := var/indexes/demo/CURRENT
 
 .PHONY: demo test lint alignment chromium clean
@@ -45,6 +47,7 @@ alignment: .venv/installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(BIN)/pip install -q -c constraints-torch.txt torch torchvision
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(MAMBA) $(BIN)/pip install -q -c constraints.txt --no-build-isolation --no-deps mamba-ssm
 	touch $@
 
 clean:
