@@ -92,7 +92,9 @@ class BundledBackbone(nn.Module):
 
     def text_features(self, tokens: Tensor) -> Tensor:
         """(B, L) -> (B, 384)."""
-        return self.head.align_texts(self.text_tower(tokens))
+        vectors = self.text_tower(tokens)
+        # one by one: a product of a single row rounds otherwise than one of several, and a lone text is a single row
+        return torch.cat([self.head.align_texts(row) for row in vectors.split(1)])
 
 
 def build_class_vectors(tower: minilm.MiniLM, names: Sequence[str]) -> Tensor:

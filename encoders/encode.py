@@ -1,13 +1,16 @@
 """The canonical encode path: the one way that an input becomes features, in training, evaluation and serving.
 
-Every forward has a fixed shape that depends on the device kind and, for a text, on its own length, never on the other
-inputs of the call. On a CPU a chunk holds one input: measured, a larger chunk gains nothing for the image tower, and
-features are then the same bits alone, in any batch, in any order, in any process and under any thread count.
+A feature is what a forward of a fixed shape makes of its input: so many rows for the device kind, and for a text the
+length bucket of its own length, never anything of the other inputs of the call. Features are then the same bits alone,
+in any batch, in any order, in any process and in any number of threads. On a CPU that forward holds one input, which
+answers a query soonest; texts of one bucket share larger ones where those are known to give the same bits
+(``encoders.forward``), while a larger one gains nothing for the image tower.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,23 +23,31 @@ from torch import Tensor
 
 from encoders.cache import FeatureCache
 from encoders.device import make_repeatable
+from encoders.forward import Forward
 from encoders.protocol import Backbone
 
 Input = TypeVar("Input")
+Output = TypeVar("Output")
 Chunks = tuple[tuple[int, ...], ...]  # token ids of one text
 
-VERSION = 1  # raise it with every change that may alter a feature
+VERSION = 2  # raise it with every change that may alter a feature
+PREPARED = 8  # images turned into pixels at a time, while those before pass the tower
 
 
 @dataclass(frozen=True, slots=True)
 class EncodePath:
-    """Shapes of the forwards on one device kind."""
+    """Shapes of the forwards on one device kind. ``chunk`` and ``length_step`` decide bits, the others speed alone."""
 
-    chunk: int  # inputs of one forward; short chunks are padded
+    chunk: int  # inputs of the canonical forward; short chunks are padded
     length_step: int  # token counts are rounded up to a multiple of this
+    image_stand_ins: tuple[int, ...] = ()  # other row counts, used once they have shown the same bits
+    text_stand_ins: tuple[int, ...] = ()
 
 
-PATHS = {"cpu": EncodePath(chunk=1, length_step=1), "cuda": EncodePath(chunk=32, length_step=16)}
+PATHS = {
+    "cpu": EncodePath(chunk=1, length_step=8, text_stand_ins=(16, 4)),
+    "cuda": EncodePath(chunk=32, length_step=16, image_stand_ins=(16, 8), text_stand_ins=(16, 8)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,10 @@ class FeatureEncoder:
         self.backbone = backbone
         kind = backbone.device.type
         self._path = PATHS[kind]
+        self._image_tower = Forward(
+            backbone.image_features, backbone.device, self._path.chunk, self._path.image_stand_ins
+        )
+        self._text_tower = Forward(backbone.text_features, backbone.device, self._path.chunk, self._path.text_stand_ins)
         digest = hashlib.sha256(f"{backbone.fingerprint} encode path {VERSION}".encode())
         self.fingerprint = digest.hexdigest()
         folder = None if cache_dir is None else cache_dir / f"{self.fingerprint[:32]}-{kind}"
@@ -80,36 +95,40 @@ class FeatureEncoder:
 
     def _image_forward(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
         features: list[NDArray[np.float32]] = []
-        for start in range(0, len(images), self._path.chunk):
-            pixels = [self.backbone.preprocess(image) for image in images[start : start + self._path.chunk]]
-            features.extend(self._run(self.backbone.image_features, torch.stack(pixels)))
+        for pixels in one_ahead(self._pixels, _parts(images, max(self._path.chunk, PREPARED))):
+            for rows in self._image_tower(pixels):
+                features.extend(rows)
         return features
 
+    def _pixels(self, images: Sequence[Image]) -> Tensor:
+        return torch.stack([self.backbone.preprocess(image) for image in images])
+
     def _text_forward(self, texts: Sequence[Chunks]) -> list[NDArray[np.float32]]:
-        by_length: dict[int, list[tuple[int, ...]]] = defaultdict(list)
+        by_length: dict[int, dict[tuple[int, ...], None]] = defaultdict(dict)  # in order, each chunk once
         for ids in (ids for chunks in texts for ids in chunks):
-            by_length[-(-len(ids) // self._path.length_step) * self._path.length_step].append(ids)
+            by_length[-(-len(ids) // self._path.length_step) * self._path.length_step][ids] = None
         features: dict[tuple[int, ...], NDArray[np.float32]] = {}
         for length, group in by_length.items():
-            for start in range(0, len(group), self._path.chunk):
-                part = group[start : start + self._path.chunk]
-                tokens = torch.tensor([[*ids, *[0] * (length - len(ids))] for ids in part])
-                features.update(zip(part, self._run(self.backbone.text_features, tokens), strict=True))
+            tokens = torch.tensor([[*ids, *[0] * (length - len(ids))] for ids in group])
+            features.update(zip(group, (row for rows in self._text_tower(tokens) for row in rows), strict=True))
         return [np.mean([features[ids] for ids in chunks], axis=0, dtype=np.float32) for chunks in texts]
 
-    def _run(self, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> list[NDArray[np.float32]]:
-        return list(forward_chunk(forward, inputs, self._path.chunk, self.backbone.device))
+
+def one_ahead(prepare: Callable[[Input], Output], parts: Sequence[Input]) -> Iterator[Output]:
+    """``prepare`` of each part, the next one in a thread while the caller works on this one."""
+    if len(parts) < 2:
+        yield from map(prepare, parts)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
+        following = pool.submit(prepare, parts[0])
+        for part in parts[1:]:
+            prepared, following = following.result(), pool.submit(prepare, part)
+            yield prepared
+        yield following.result()
 
 
-def forward_chunk(
-    forward: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int, device: torch.device
-) -> NDArray[np.float32]:
-    """Run at most ``chunk`` (B, ...) inputs, padded to exactly ``chunk`` rows -> (B, D) float32 on the CPU."""
-    missing = chunk - len(inputs)
-    padded = torch.cat([inputs, inputs[-1:].expand(missing, *inputs.shape[1:])]) if missing else inputs
-    with torch.inference_mode():
-        rows: NDArray[np.float32] = forward(padded.to(device)).float().cpu().numpy()
-    return rows[: len(inputs)]
+def _parts(inputs: Sequence[Input], size: int) -> list[Sequence[Input]]:
+    return [inputs[start : start + size] for start in range(0, len(inputs), size)]
 
 
 def _image_key(image: Image) -> str:

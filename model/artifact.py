@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from encoders.device import resolve_device
-from encoders.encode import PATHS, FeatureEncoder, forward_chunk
+from encoders.encode import PATHS, FeatureEncoder
 from encoders.fingerprint import fingerprint
+from encoders.forward import forward_chunk
 from encoders.registry import load_backbone
 from model.durable import replacing
 from model.errors import ArtifactError, ModalityError

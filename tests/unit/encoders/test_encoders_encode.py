@@ -53,6 +53,25 @@ def test_features_do_not_depend_on_torch_threads(encoder: FeatureEncoder, images
     assert all(np.array_equal(one[1], other) for other in text_calls)
 
 
+def test_features_do_not_depend_on_a_thread_count_that_was_set_since(
+    encoder: FeatureEncoder, images: list[Image.Image]
+) -> None:
+    one = encoder.encode_images(images[:2]), encoder.encode_texts(TEXTS).features
+    torch.set_num_threads(2)
+    assert np.array_equal(encoder.encode_images(images[:2]), one[0])
+    torch.set_num_threads(2)
+    assert np.array_equal(encoder.encode_texts(TEXTS).features, one[1])
+
+
+def test_texts_that_share_forwards_have_the_features_of_lone_ones(encoder: FeatureEncoder) -> None:
+    """Enough of one bucket for the largest stand-in, of lengths that fill the bucket and lengths that do not."""
+    texts = [f"{'red ' * (1 + number % 4)}{number}" for number in range(40)]
+    alone = np.concatenate([encoder.encode_texts([text]).features for text in texts])
+    for _ in range(2):  # the first time sizes are tried, the second they are known
+        assert np.array_equal(encoder.encode_texts(texts).features, alone)
+    assert np.array_equal(encoder.encode_texts(texts[::-1]).features, alone[::-1])
+
+
 def test_features_are_the_same_in_another_process(encoder: FeatureEncoder) -> None:
     script = (
         "import sys, hashlib\nfrom encoders.encode import FeatureEncoder\nfrom encoders.registry import load_backbone\n"
