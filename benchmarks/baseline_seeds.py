@@ -13,13 +13,14 @@ from rich.table import Table
 
 from app.training_progress import watch_training
 from model.artifact import load_hasher
-from model.evaluation.lone import LoneResult, evaluate_lone
+from model.evaluation.codes import encode_codes
+from model.evaluation.results import Result, evaluate_codes
 from model.items import ItemArchive, find_archive
 from model.training.pipeline import Folders, train_artifact
 from model.training.recipe import load_recipe
 
 
-def train_and_evaluate(recipe_name: str, seed: int, home: Path, data: str) -> list[LoneResult]:
+def train_and_evaluate(recipe_name: str, seed: int, home: Path, data: str) -> list[Result]:
     """One seed: a result for each code length, ascending."""
     recipe = load_recipe(recipe_name, [f"seed={seed}"])
     archive = ItemArchive.open(find_archive(data, home / "data"))
@@ -35,7 +36,7 @@ def train_and_evaluate(recipe_name: str, seed: int, home: Path, data: str) -> li
             report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
         )
     hashers = (load_hasher(folders.artifacts / name, bits, cache_dir=folders.cache) for bits in manifest.lengths)
-    return [evaluate_lone(hasher, archive) for hasher in hashers]
+    return [evaluate_codes(encode_codes(hasher, archive)) for hasher in hashers]
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     table = Table("bits", "I2T whole", "T2I whole", "mean whole", "I2T unseen", "T2I unseen", "mean unseen")
     for results in zip(*runs, strict=True):
         columns = [
-            [side[direction].map_expected for direction in ("image_to_text", "text_to_image")] + [mean]
+            [side[direction].map_all.expected for direction in ("image_to_text", "text_to_image")] + [mean]
             for result in results
             for side, mean in zip((result.whole, result.unseen), result.mean, strict=True)
         ]

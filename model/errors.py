@@ -5,6 +5,8 @@ ModelError
 ├── ArchiveError            a data archive is missing, malformed or altered
 ├── RecipeError             a recipe holds an unknown, missing or contradictory value
 ├── ModalityError           the method cannot encode this modality
+├── OracleError             the method has no encoder that takes labels
+├── CodeFileError           codes made elsewhere cannot be read
 └── ImageError              an image cannot be used
     ├── UnsupportedImage    not one of the accepted formats, or damaged
     └── TooManyPixels       more pixels than the limit
@@ -33,6 +35,14 @@ class RecipeError(ModelError):
 
 class ModalityError(ModelError):
     """The method cannot encode this modality."""
+
+
+class OracleError(ModelError):
+    """The method has no encoder that takes labels."""
+
+
+class CodeFileError(ModelError):
+    """A file of codes made elsewhere is missing, malformed, contradictory or too large."""
 
 
 class ImageError(ModelError):

@@ -1,11 +1,20 @@
 """`crossbit evaluate`."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.options import DATA_AND_MODELS, AsJson, open_settings
-from app.show import progress, show_json, show_table
+from app.jobs import Skipped
+from app.show import note, note_skipped, progress, show_json, show_table
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from model.evaluation.codes import CodeSet
+    from model.items import ItemArchive
 
 cli = typer.Typer()
 
@@ -17,26 +26,69 @@ def evaluate(
         str | None, typer.Option("--data", help="Name of the data set; the one it was trained on if left out.")
     ] = None,
     bits: Annotated[list[int] | None, typer.Option(help="Code length; repeatable; 64 if left out.")] = None,
-    captions: Annotated[str | None, typer.Option(help="Caption variant; the headline one if left out.")] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="Caption variant; if left out the headline one, with the others beside it.")
+    ] = None,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Hand the true labels to the encoder, as published: not retrieval.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure retrieval: lone tie-aware mAP@all of the test queries, for the whole and for the unseen database."""
-    from model.artifact import load_hasher
-    from model.evaluation.lone import as_json as results_as_json
-    from model.evaluation.lone import as_table, evaluate_lone, evaluated_items
+    """Measure retrieval of the test queries, exact under ties, for the whole and for the unseen database."""
+    from model.evaluation.codes import evaluated_captions
+    from model.evaluation.results import as_json as results_as_json
+    from model.evaluation.results import as_table, evaluate_codes
     from model.items import ItemArchive, find_archive
     from model.manifest import read_manifest
 
     settings = open_settings()
     folder = settings.artifacts_dir / artifact
     archive = ItemArchive.open(find_archive(data_set or read_manifest(folder).data["name"], settings.data_dir))
-    evaluated = sum(map(len, evaluated_items(archive, captions or archive.info.captions[0])))
-    results = []
-    for length in bits or [64]:
-        hasher = load_hasher(folder, length, settings.device, settings.home / "cache")
-        with progress(f"codes of {length} bits", evaluated) as advance:
-            results.append(evaluate_lone(hasher, archive, captions=captions, advance=advance))
+    make_codes = _oracle_codes if oracle else _codes
+    variants = [captions] if captions else evaluated_captions(archive)
+    results = [
+        evaluate_codes(codes)
+        for length in bits or [64]
+        for variant in variants
+        for codes in make_codes(settings, folder, archive, length, variant)
+    ]
     if as_json:
         show_json(results_as_json(results))
-    else:
-        show_table(*as_table(results))
+        return
+    for _, alike in groupby(sorted(results, key=lambda result: result.protocol), lambda result: result.protocol):
+        show_table(*as_table(list(alike)))
+
+
+def _codes(settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str) -> Iterator["CodeSet"]:
+    """Lone codes, and the same codes as paired ones where the method fuses."""
+    from model.artifact import load_hasher
+    from model.evaluation.codes import encode_codes, evaluated_items
+    from model.hasher import Modality
+
+    hasher = load_hasher(folder, bits, settings.device, settings.home / "cache")
+    total = sum(map(len, evaluated_items(archive, captions)))
+    with progress(f"codes of {bits} bits, {captions} captions", total) as advance:
+        codes = encode_codes(hasher, archive, captions=captions, advance=advance)
+    _note_skipped(codes)
+    yield codes
+    if Modality.PAIR in hasher.modalities:
+        yield codes.paired()
+
+
+def _oracle_codes(
+    settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str
+) -> Iterator["CodeSet"]:
+    from model.evaluation.codes import evaluated_items
+    from model.evaluation.oracle import WHY, encode_oracle_codes, load_oracle
+
+    encoder = load_oracle(folder, bits, settings.device, settings.home / "cache")
+    note(WHY)
+    total = sum(map(len, evaluated_items(archive, captions)))
+    with progress(f"oracle codes of {bits} bits, {captions} captions", total) as advance:
+        codes = encode_oracle_codes(encoder, archive, captions=captions, advance=advance)
+    _note_skipped(codes)
+    yield codes
+
+
+def _note_skipped(codes: "CodeSet") -> None:
+    note_skipped([Skipped(one.id, one.reason) for one in codes.skipped])

@@ -11,7 +11,8 @@ from PIL import Image
 
 from model.artifact import load_hasher
 from model.errors import ArchiveError, ArtifactError, ModalityError, RecipeError
-from model.evaluation.lone import LoneResult, as_json, as_table, evaluate_lone
+from model.evaluation.codes import encode_codes
+from model.evaluation.results import Result, as_json, as_table, evaluate_codes
 from model.hasher import Hasher, Modality
 from model.images import decode_image
 from model.items import ItemArchive, multi_hot
@@ -52,8 +53,8 @@ def cached(folder: Path, folders: Folders) -> Hasher:
 
 
 @pytest.fixture(scope="module")
-def result(cached: Hasher, archive: ItemArchive) -> LoneResult:
-    return evaluate_lone(cached, archive)
+def result(cached: Hasher, archive: ItemArchive) -> Result:
+    return evaluate_codes(encode_codes(cached, archive))
 
 
 @pytest.fixture(scope="module")
@@ -174,15 +175,15 @@ def test_unknown_captions_are_refused(archive: ItemArchive, folders: Folders) ->
         train_artifact(load_recipe("baseline", ["captions=tags"]), archive, "x", folders, device="cpu")
 
 
-def test_evaluation_gives_both_directions_and_databases(result: LoneResult) -> None:
+def test_evaluation_gives_both_directions_and_databases(result: Result) -> None:
     for side, size in ((result.whole, 150), (result.unseen, 50)):
-        assert set(side) == {"image_to_text", "text_to_image"}
+        assert set(side) == {"image_to_image", "image_to_text", "text_to_image", "text_to_text"}
         assert {figures.database for figures in side.values()} == {size}
         assert all(figures.queries + figures.left_out == 30 for figures in side.values())
-        assert all(0 < figures.chance < figures.map_expected <= 1 for figures in side.values())
+        assert all(0 < figures.chance < figures.map_all.expected <= 1 for figures in side.values())
 
 
-def test_chance_is_the_share_of_relevant_items(result: LoneResult, archive: ItemArchive) -> None:
+def test_chance_is_the_share_of_relevant_items(result: Result, archive: ItemArchive) -> None:
     queries, database = archive.select(("query",)), archive.database()
     names = archive.info.class_names
     relevant = multi_hot(queries, names) @ multi_hot(database, names).T > 0
@@ -212,7 +213,7 @@ def test_labels_do_not_reach_the_codes(cached: Hasher, archive: ItemArchive) -> 
     moved = [dataclasses.replace(item, labels=labels[index - 7]) for index, item in enumerate(archive.items)]
     permuted = ItemArchive.open(archive.path)
     permuted.items = tuple(moved)
-    scores = [evaluate_lone(Recorder(), one, workers=1).mean for one in (archive, permuted)]  # type: ignore[arg-type]  # records bytes
+    scores = [evaluate_codes(encode_codes(Recorder(), one, workers=1)).mean for one in (archive, permuted)]  # type: ignore[arg-type]  # records bytes
     assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
     assert scores[0] != scores[1]
 
@@ -221,16 +222,17 @@ def test_evaluation_without_a_query_split_is_refused(hasher: Hasher, archive: It
     bare = ItemArchive.open(archive.path)
     bare.items = archive.select(("train",))
     with pytest.raises(ArchiveError, match="expected a query split"):
-        evaluate_lone(hasher, bare)
+        encode_codes(hasher, bare)
 
 
-def test_figures_are_shown_as_json_and_as_a_table(result: LoneResult) -> None:
+def test_figures_are_shown_as_json_and_as_a_table(result: Result) -> None:
     shown = as_json([result])["lone"]["image_to_text"]["16"]
-    assert shown["map_all"]["expected"] == result.whole["image_to_text"].map_expected
-    assert shown["unseen"]["map_all"]["expected"] == result.unseen["image_to_text"].map_expected
+    assert shown["map_all"]["expected"] == result.whole["image_to_text"].map_all.expected
+    assert shown["unseen"]["map_all"]["expected"] == result.unseen["image_to_text"].map_all.expected
     headings, rows = as_table([result])
     assert {len(row) for row in rows} == {len(headings)}
-    assert [row[3] for row in rows] == ["image_to_text", "text_to_image", "mean"]
+    directions = ["image_to_image", "image_to_text", "text_to_image", "text_to_text"]
+    assert [row[3] for row in rows] == [*directions, "mean of both cross-modal"]
 
 
 @pytest.mark.parametrize("name", ["../x", "", "Demo", "a/b", "-x", "x" * 65])

@@ -8,7 +8,7 @@ import pytest
 
 from model.artifact import load_hasher
 from model.errors import ArchiveError
-from model.evaluation.lone import evaluate_lone
+from model.evaluation.codes import encode_codes
 from model.images import decode_image
 from model.items import ItemArchive, pairs
 from model.training.pipeline import Folders, train_artifact
@@ -74,4 +74,4 @@ def test_the_baseline_learns_from_pairs_alone(unlabelled: ItemArchive, folders: 
 
 def test_without_labels_there_is_nothing_to_evaluate(itq_folder: Path, unlabelled: ItemArchive) -> None:
     with pytest.raises(ArchiveError, match=r"has no labels, .* searching needs none"):
-        evaluate_lone(load_hasher(itq_folder, 64, "cpu"), unlabelled)
+        encode_codes(load_hasher(itq_folder, 64, "cpu"), unlabelled)
