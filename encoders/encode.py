@@ -23,6 +23,7 @@ from torch import Tensor
 
 from encoders.cache import FeatureCache
 from encoders.device import make_repeatable
+from encoders.fast import FastForward, FastPath
 from encoders.forward import Forward
 from encoders.protocol import Backbone
 
@@ -61,17 +62,15 @@ class TextFeatures:
 class FeatureEncoder:
     """A backbone on the canonical path, with an optional cache on disk. Safe for many threads."""
 
-    def __init__(self, backbone: Backbone, cache_dir: Path | None = None) -> None:
+    def __init__(self, backbone: Backbone, cache_dir: Path | None = None, fast: FastPath | None = None) -> None:
+        """``fast`` leaves the canonical path, and with it the canonical fingerprint."""
         make_repeatable(backbone.device)
         self.backbone = backbone
         kind = backbone.device.type
         self._path = PATHS[kind]
-        self._image_tower = Forward(
-            backbone.image_features, backbone.device, self._path.chunk, self._path.image_stand_ins
-        )
-        self._text_tower = Forward(backbone.text_features, backbone.device, self._path.chunk, self._path.text_stand_ins)
-        digest = hashlib.sha256(f"{backbone.fingerprint} encode path {VERSION}".encode())
-        self.fingerprint = digest.hexdigest()
+        self._image_tower = self._tower(backbone.image_features, self._path.image_stand_ins, fast)
+        self._text_tower = self._tower(backbone.text_features, self._path.text_stand_ins, fast)
+        self.fingerprint = path_fingerprint(backbone, fast)
         folder = None if cache_dir is None else cache_dir / f"{self.fingerprint[:32]}-{kind}"
         self._images = None if folder is None else FeatureCache(folder, "image", backbone.image_dim)
         self._texts = None if folder is None else FeatureCache(folder, "text", backbone.text_dim)
@@ -93,6 +92,16 @@ class FeatureEncoder:
         features = _through_cache(self._texts, keys, chunks, self._text_forward, self.backbone.text_dim)
         return TextFeatures(features, np.array([entry.truncated for entry in tokens], dtype=np.int64))
 
+    def _tower(
+        self, forward: Callable[[Tensor], Tensor], stand_ins: tuple[int, ...], fast: FastPath | None
+    ) -> Forward | FastForward:
+        device = self.backbone.device
+        return (
+            Forward(forward, device, self._path.chunk, stand_ins)
+            if fast is None
+            else FastForward(forward, device, fast)
+        )
+
     def _image_forward(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
         features: list[NDArray[np.float32]] = []
         for pixels in one_ahead(self._pixels, _parts(images, max(self._path.chunk, PREPARED))):
@@ -112,6 +121,12 @@ class FeatureEncoder:
             tokens = torch.tensor([[*ids, *[0] * (length - len(ids))] for ids in group])
             features.update(zip(group, (row for rows in self._text_tower(tokens) for row in rows), strict=True))
         return [np.mean([features[ids] for ids in chunks], axis=0, dtype=np.float32) for chunks in texts]
+
+
+def path_fingerprint(backbone: Backbone, fast: FastPath | None = None) -> str:
+    """SHA-256 (hex) of the backbone and the path through it."""
+    path = f"encode path {VERSION}" if fast is None else f"fast path {VERSION} {fast.dtype} {fast.compile}"
+    return hashlib.sha256(f"{backbone.fingerprint} {path}".encode()).hexdigest()
 
 
 def one_ahead(prepare: Callable[[Input], Output], parts: Sequence[Input]) -> Iterator[Output]:

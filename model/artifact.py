@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from encoders.device import resolve_device
-from encoders.encode import PATHS, FeatureEncoder
+from encoders.encode import PATHS, FeatureEncoder, path_fingerprint
+from encoders.fast import FastPath as FastPath
 from encoders.fingerprint import fingerprint
 from encoders.forward import forward_chunk
 from encoders.registry import load_backbone
@@ -46,22 +47,22 @@ class ArtifactHasher:
     def __init__(self, network: "Network", encoder: FeatureEncoder, bits: int, fingerprint: str) -> None:
         self.bits = bits
         self.fingerprint = fingerprint
-        self._encoder = encoder
+        self.encoder = encoder
         self._network = network.eval().requires_grad_(False).to(encoder.backbone.device)
 
     @property
     def device(self) -> str:
         """Device kind, ``cpu`` or ``cuda``."""
-        return self._encoder.backbone.device.type
+        return self.encoder.backbone.device.type
 
     def encode_images(self, images: Sequence[Image]) -> EncodedBatch:
         """RGB images -> codes."""
-        features = self._encoder.encode_images(images)
+        features = self.encoder.encode_images(images)
         return self._hash(self._network.image_logits, features, np.zeros(len(images), dtype=np.int64))
 
     def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
         """Texts -> codes."""
-        encoded = self._encoder.encode_texts(texts)
+        encoded = self.encoder.encode_texts(texts)
         return self._hash(self._network.text_logits, encoded.features, encoded.truncated_tokens)
 
     def encode_pairs(self, images: Sequence[Image], texts: Sequence[str]) -> EncodedBatch:
@@ -72,7 +73,7 @@ class ArtifactHasher:
         def logits_of(rows: Tensor) -> Tensor:
             return head(rows, self.bits)
 
-        device, inputs = self._encoder.backbone.device, torch.from_numpy(features)
+        device, inputs = self.encoder.backbone.device, torch.from_numpy(features)
         chunk = PATHS[device.type].chunk
         parts = [
             forward_chunk(logits_of, inputs[start : start + chunk], chunk, device)
@@ -104,9 +105,16 @@ def save_artifact(
 
 
 def load_hasher(
-    folder: Path, bits: int = DEFAULT_BITS, device: str = "auto", cache_dir: Path | None = None
+    folder: Path,
+    bits: int = DEFAULT_BITS,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    *,
+    fast: FastPath | None = None,
 ) -> ArtifactHasher:
     """Load an artifact at one code length; ``cache_dir`` keeps features on disk between runs.
+
+    ``fast`` gives up bit-exactness, and with it the artifact's fingerprint: no index takes such codes for its own.
 
     Raises:
         ArtifactError: missing, without this length, or its files are not those of its fingerprint.
@@ -115,8 +123,11 @@ def load_hasher(
     if bits not in manifest.lengths:
         raise ArtifactError(f"{manifest.name} has codes of {manifest.lengths} bits, found a request for {bits}")
     network, weights = _load_network(folder, manifest)
-    encoder = FeatureEncoder(load_backbone(manifest.backbone, device), cache_dir)
-    return ArtifactHasher(network, encoder, bits, _checked_fingerprint(manifest, encoder.fingerprint, bits, weights))
+    backbone = load_backbone(manifest.backbone, device)
+    checked = _checked_fingerprint(manifest, path_fingerprint(backbone), bits, weights)
+    encoder = FeatureEncoder(backbone, cache_dir, fast)
+    own = checked if fast is None else _fingerprint(manifest, encoder.fingerprint, bits, weights)
+    return ArtifactHasher(network, encoder, bits, own)
 
 
 def verify_artifact(folder: Path, device: str = "auto") -> Manifest:
@@ -127,9 +138,9 @@ def verify_artifact(folder: Path, device: str = "auto") -> Manifest:
     """
     manifest = read_manifest(folder)
     _, weights = _load_network(folder, manifest)
-    encoder = FeatureEncoder(load_backbone(manifest.backbone, device))
+    encoder = path_fingerprint(load_backbone(manifest.backbone, device))
     for bits in manifest.lengths:
-        _checked_fingerprint(manifest, encoder.fingerprint, bits, weights)
+        _checked_fingerprint(manifest, encoder, bits, weights)
     return manifest
 
 

@@ -97,6 +97,7 @@ def encode_in_bulk(
     *,
     name: Callable[[Input], str] = str,
     batch: int = BATCH,
+    workers: int = 2,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Bulk:
     """Codes of everything that ``read`` turns into an RGB image or a text (all of one kind)."""
@@ -113,7 +114,7 @@ def encode_in_bulk(
     codes = [np.empty((0, hasher.bits // 8), dtype=np.uint8)]
     skipped: list[Skipped] = []
     truncated = 0
-    with closing(in_batches(inputs, work, batch=batch, advance=advance)) as results:
+    with closing(in_batches(inputs, work, batch=batch, workers=workers, advance=advance)) as results:
         for some_ids, some_codes, cut, bad in results:
             ids += some_ids
             codes.append(some_codes)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.artifact import load_hasher
+from model.artifact import FastPath, load_hasher
 from model.errors import ArchiveError, ArtifactError, ModalityError, RecipeError
 from model.evaluation.codes import encode_codes
 from model.evaluation.results import Result, as_json, as_table, evaluate_codes
@@ -17,6 +17,7 @@ from model.hasher import Hasher, Modality
 from model.images import decode_image
 from model.items import ItemArchive, multi_hot
 from model.manifest import Manifest, read_manifest
+from model.margins import count_flips
 from model.training.pipeline import Folders, train_artifact
 from model.training.recipe import load_recipe
 
@@ -71,6 +72,13 @@ def test_it_is_a_hasher(hasher: Hasher) -> None:
 def test_there_is_one_fingerprint_for_each_length(manifest: Manifest) -> None:
     assert manifest.lengths == (16, 64)
     assert len(set(manifest.fingerprints.values())) == 2
+
+
+def test_fast_codes_are_not_taken_for_those_of_the_artifact(folder: Path, hasher: Hasher) -> None:
+    fast = load_hasher(folder, BITS, "cpu", fast=FastPath())
+    assert fast.fingerprint != hasher.fingerprint
+    texts = ["red apple", "flag", "a dog", "two trees"]
+    assert count_flips(hasher.encode_texts(texts), fast.encode_texts(texts).codes).per_million < 100_000
 
 
 def test_codes_are_the_same_alone_and_in_a_batch_in_any_order(hasher: Hasher, images: list[Image.Image]) -> None:
