@@ -43,7 +43,7 @@ alignment: .venv/installed
 	$(BIN)/python -m model.training.alignment --cache var/cache
 
 # A torch that is already in .venv (a CPU build, say) is kept; otherwise the pinned one is installed.
-.venv/installed: pyproject.toml constraints.txt constraints-torch.txt
+.venv/installed: pyproject.toml setup.py $(wildcard index/kernel/*.[ch]) constraints.txt constraints-torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(BIN)/pip install -q -c constraints-torch.txt torch torchvision
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'

@@ -19,6 +19,7 @@ from app.sources import data_set
 from index.errors import SearchError
 from index.generations import CURRENT, IndexDirectory, list_indexes
 from index.manifest import GenerationManifest
+from index.search import kernel_level
 from index.snapshot import verify_index
 from model.errors import EncoderError, ModelError
 from model.items import ItemArchive, find_archive, list_archives
@@ -58,6 +59,7 @@ def examine() -> Iterator[Finding]:
         _check_home,
         _check_port,
         _check_device,
+        _check_engine,
         _check_artifacts,
         _check_indexes,
         _check_data,
@@ -140,6 +142,18 @@ def _check_device(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.FAIL, "device", str(error), "set CROSSBIT_DEVICE to cpu or auto")
         return
     yield Finding(Level.OK, "device", f"{kind}, {os.cpu_count()} cores")
+
+
+def _check_engine(settings: Settings) -> Iterator[Finding]:
+    level = kernel_level()
+    if level is not None:
+        yield Finding(Level.OK, "engine", f"{settings.engine}; the compiled kernel uses {level}")
+    elif settings.engine == "kernel":
+        found = "CROSSBIT_ENGINE is kernel, which was not compiled"
+        yield Finding(Level.FAIL, "engine", found, "reinstall crossbit with a C compiler, or unset it")
+    else:
+        found = f"{settings.engine}; the kernel was not compiled, so faiss searches"
+        yield Finding(Level.WARN, "engine", found, "reinstall crossbit with a C compiler")
 
 
 def _check_artifacts(settings: Settings) -> Iterator[Finding]:

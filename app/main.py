@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app.keys import load_keys
 from app.logs import Log, configure_logs
 from app.settings import Settings
+from index.search import kernel_level
 
 if TYPE_CHECKING:
     from app.models import LoadHasher
@@ -65,6 +66,8 @@ def create_app(
     keys = load_keys(settings)
     if not keys:
         log.warning("keys_missing", open_to="whoever reaches the service")
+    if settings.engine == "auto" and kernel_level() is None:
+        log.warning("kernel_missing", engine="faiss", remedy="reinstall crossbit with a C compiler")
     runtime = Runtime(settings, load_hasher)
 
     app = DescribedAPI(

@@ -82,8 +82,8 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run; ``auto`` takes CUDA when there is one."""
 
-    engine: Literal["auto", "numpy", "faiss"] = "auto"
-    """Hamming search engine; every engine gives the same answers."""
+    engine: Literal["auto", "kernel", "faiss", "numpy"] = "auto"
+    """Hamming search engine; every engine gives the same answers. ``auto``: the compiled kernel, faiss without it."""
 
     default_index: str | None = None
     """Index of a request that names none; unset: the only one there is."""

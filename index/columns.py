@@ -72,7 +72,7 @@ class Column:
             hits = engine.knn(queries, limit, rows=eligible)
         else:
             hits = engine.within(queries, radius, limit=limit, rows=eligible)
-        return Hits(hits.offsets, self.rows[hits.rows], hits.distances, hits.totals, hits.histogram)
+        return Hits(hits.offsets, self.rows[hits.rows], hits.distances, hits.totals, hits.histogram, hits.plan)
 
     def diagnostics(self) -> Diagnostics:
         """Figures that were counted when the column was written."""

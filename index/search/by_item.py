@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from index.search.protocol import Hits, SearchEngine
+from index.search.protocol import Hits, Plan, SearchEngine
 
 
 def search_by_item(
@@ -23,7 +23,7 @@ def search_by_item(
     """
     bins = engine.bits + 1
     everyone = len(np.unique(owners if eligible is None else owners[eligible]))
-    rows, distances, totals, histograms = [], [], [], []
+    rows, distances, totals, histograms, plans = [], [], [], [], []
     for query in queries[:, np.newaxis]:
         reach = _reach(engine, owners, query, limit * max_per_item, limit, eligible) if radius is None else radius
         hits = engine.within(query, reach, limit=max(1, len(owners)), rows=eligible)
@@ -36,12 +36,15 @@ def search_by_item(
         distances.append(far[:limit])
         totals.append(everyone if radius is None else len(items))
         histograms.append(histogram)
+        if hits.plan is not None:
+            plans.append(hits.plan)
     return Hits(
         offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
         rows=np.concatenate([np.empty(0, np.int64), *rows]),
         distances=np.concatenate([np.empty(0, np.int32), *distances]),
         totals=np.array(totals, dtype=np.int64),
         histogram=np.array(histograms, dtype=np.int64).reshape(len(queries), bins),
+        plan=Plan.join(plans),
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from index.codes import check_bits
 from index.search.distinct import PostingLists, group
-from index.search.protocol import Hits
+from index.search.protocol import Hits, Plan
 from index.search.validation import check_at_least, check_mask, check_queries, check_radius
 
 BLOCK = 2**24  # bounds queries x codes, and queries x rows asked for, that are held at a time
@@ -86,7 +86,8 @@ class FaissEngine:
             some = np.ascontiguousarray(queries[start : start + block])
             near = self._nearest(some, limit, live) if radius is None else self._within(some, radius, live)
             parts.append(self._rank(len(some), near, limit, live))
-        hits = _join(parts, self._bits)
+        plan = Plan.scan("faiss", len(live.postings.rows), len(live.codes), len(queries))
+        hits = _join(parts, self._bits, plan)
         if radius is None:
             hits.totals[:] = len(live.postings.rows)
         return hits
@@ -138,6 +139,7 @@ class FaissEngine:
             distances=near.distance[kept][source][shown].astype(np.int32),
             totals=totals,
             histogram=histogram,
+            plan=Plan.scan("faiss", len(live.postings.rows), len(live.codes), count),
         )
 
 
@@ -154,7 +156,7 @@ def _restrict(whole: _Segment, rows: NDArray[np.bool_]) -> _Segment:
     return _segment(whole.codes[codes], postings)
 
 
-def _join(parts: list[Hits], bits: int) -> Hits:
+def _join(parts: list[Hits], bits: int, plan: Plan) -> Hits:
     """The answers of consecutive blocks as one."""
     lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(part.offsets) for part in parts)])
     return Hits(
@@ -163,4 +165,5 @@ def _join(parts: list[Hits], bits: int) -> Hits:
         distances=np.concatenate([np.empty(0, np.int32), *(part.distances for part in parts)]),
         totals=np.concatenate([np.empty(0, np.int64), *(part.totals for part in parts)]),
         histogram=np.concatenate([np.empty((0, bits + 1), np.int64), *(part.histogram for part in parts)]),
+        plan=plan,
     )

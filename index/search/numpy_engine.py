@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.codes import check_bits, distances
-from index.search.protocol import Hits
+from index.search.protocol import Hits, Plan
 from index.search.validation import check_at_least, check_mask, check_queries, check_radius
 
 
@@ -49,6 +49,7 @@ class NumpyEngine:
             distances=np.concatenate([np.empty(0, np.int32), *(part[1] for part in parts)]),
             totals=np.array([part[2] for part in parts], dtype=np.int64),
             histogram=np.array([part[3] for part in parts], dtype=np.int64).reshape(len(queries), self._bits + 1),
+            plan=Plan.scan("numpy", len(eligible), len(eligible), len(queries)),
         )
 
     def _rank(

@@ -1,10 +1,45 @@
 """What every Hamming search engine offers, and the shape of its answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import IntEnum
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Strategy(IntEnum):
+    """How one query was answered."""
+
+    SCAN = 0  # every entry compared
+    LOOKUP = 1  # buckets of substrings looked up
+    FALLBACK = 2  # a lookup that ran out of its budget, then a scan
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an engine did for a batch of Q queries."""
+
+    engine: str
+    codes: int  # eligible rows
+    entries: int  # what a scan compares: distinct codes, or rows where codes hardly repeat
+    strategies: NDArray[np.uint8]  # (Q,) of Strategy
+    candidates: NDArray[np.int64]  # (Q,) codes that lookups compared
+
+    @classmethod
+    def scan(cls, engine: str, codes: int, entries: int, queries: int) -> Self:
+        """Every query scanned."""
+        return cls(engine, codes, entries, np.zeros(queries, np.uint8), np.zeros(queries, np.int64))
+
+    @classmethod
+    def join(cls, plans: Sequence["Plan"]) -> "Plan | None":
+        """The plans of consecutive parts of a batch as one, none for no part."""
+        if not plans:
+            return None
+        strategies = np.concatenate([plan.strategies for plan in plans])
+        candidates = np.concatenate([plan.candidates for plan in plans])
+        return cls(plans[0].engine, plans[0].codes, plans[0].entries, strategies, candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +51,7 @@ class Hits:
     distances: NDArray[np.int32]  # (H,), 0..bits
     totals: NDArray[np.int64]  # (Q,): eligible entries (knn), or eligible entries within the radius (within)
     histogram: NDArray[np.int64]  # (Q, bits + 1): eligible entries at each distance; 0 beyond the last hit's
+    plan: Plan | None = None  # none for no queries
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from kernels import kernel
 from numpy.typing import NDArray
 
 from index.codes import distances
@@ -15,7 +16,7 @@ from index.ranking import page
 from index.search import Hits, NumpyEngine, SearchEngine
 from index.search.faiss_engine import FaissEngine
 
-ENGINES = pytest.mark.parametrize("build", [NumpyEngine, FaissEngine])
+ENGINES = pytest.mark.parametrize("build", [NumpyEngine, FaissEngine, kernel])
 Build = Callable[[NDArray[np.uint8]], SearchEngine]
 
 

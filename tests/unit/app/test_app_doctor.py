@@ -69,7 +69,7 @@ def found(home: Path) -> Examine:
 
 def test_a_sound_home_has_no_finding_but_ok(found: Examine) -> None:
     findings = found()
-    expected = {"settings", "home", "disk", "port", "device", "artifact small", "index pictures", "data mine"}
+    expected = {"settings", "home", "disk", "port", "device", "engine", "artifact small", "index pictures", "data mine"}
     assert findings.keys() == {*expected, "data openclipart"}
     assert {one.level for several in findings.values() for one in several} <= {Level.OK, Level.WARN}  # the disk is ours
     assert all(several[0].level is Level.OK for check, several in findings.items() if check != "disk")

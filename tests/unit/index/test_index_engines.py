@@ -3,17 +3,20 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from kernels import compiled, kernel
 from numpy.typing import NDArray
 
 from index.errors import InvalidQuery
+from index.kernel import library
 from index.search import SMALL, NumpyEngine, SearchEngine, open_engine
 from index.search import faiss_engine as faiss_module
 from index.search.faiss_engine import FaissEngine
+from index.search.kernel_engine import KernelEngine
 
 Build = Callable[[NDArray[np.uint8]], SearchEngine]
 
 
-@pytest.fixture(params=[NumpyEngine, FaissEngine])
+@pytest.fixture(params=[NumpyEngine, FaissEngine, kernel])
 def build(request: pytest.FixtureRequest) -> Build:
     made: Build = request.param
     return made
@@ -118,19 +121,19 @@ def test_blocks_of_queries_are_joined_in_order(monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(whole.histogram, parts.histogram)
 
 
-def test_four_hundred_identical_codes_among_many_are_all_found_in_row_order() -> None:
+def test_four_hundred_identical_codes_among_many_are_all_found_in_row_order(build: Build) -> None:
     generator = np.random.default_rng(1)
     stored = generator.integers(0, 256, (20_000, 8), dtype=np.uint8)
     planted = np.sort(generator.choice(len(stored), 401, replace=False))
     stored[planted] = stored[planted[0]]
-    hits = FaissEngine(stored).knn(stored[planted[:1]], 401)
+    hits = build(stored).knn(stored[planted[:1]], 401)
     assert np.array_equal(hits.rows, planted)
     assert hits.histogram[0, 0] == 401
 
 
-def test_threads_share_one_engine() -> None:
+def test_threads_share_one_engine(build: Build) -> None:
     stored = np.random.default_rng(2).integers(0, 256, (5000, 4), dtype=np.uint8)
-    engine = FaissEngine(stored)
+    engine = build(stored)
     expected = engine.knn(stored[:20], 10)
     answers: list[bool] = []
 
@@ -151,7 +154,8 @@ def test_threads_share_one_engine() -> None:
         ("numpy", SMALL, NumpyEngine),
         ("faiss", 1, FaissEngine),
         ("auto", SMALL - 1, NumpyEngine),
-        ("auto", SMALL, FaissEngine),
+        ("kernel", 1, KernelEngine),
+        ("auto", SMALL, KernelEngine),
     ],
 )
 def test_engines_are_chosen_by_name_or_size(name: str, count: int, kind: type) -> None:
@@ -159,5 +163,18 @@ def test_engines_are_chosen_by_name_or_size(name: str, count: int, kind: type) -
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(InvalidQuery, match="auto, numpy, faiss"):
+    with pytest.raises(InvalidQuery, match="auto, kernel, faiss, numpy"):
         open_engine(codes(1), "annoy")
+
+
+def test_without_the_kernel_faiss_serves_and_naming_the_kernel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "load", lambda: None)
+    assert isinstance(open_engine(np.zeros((SMALL, 1), dtype=np.uint8)), FaissEngine)
+    with pytest.raises(InvalidQuery, match="'kernel' was not compiled; reinstall crossbit with a C compiler"):
+        open_engine(codes(1), "kernel")
+
+
+def test_codes_too_long_for_the_kernel_go_to_faiss() -> None:
+    assert isinstance(open_engine(np.zeros((SMALL, 65), dtype=np.uint8)), FaissEngine)
+    with pytest.raises(InvalidQuery, match="512 bits"):
+        KernelEngine(compiled(), np.zeros((1, 65), dtype=np.uint8))

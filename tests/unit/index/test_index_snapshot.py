@@ -171,11 +171,11 @@ def test_diagnostics_count_bits_and_buckets(snapshot: Snapshot) -> None:
 
 
 def test_an_unknown_engine_is_refused_at_once(index_dir: Path) -> None:
-    with pytest.raises(InvalidQuery, match="expected an engine named one of auto, numpy, faiss, found 'annoy'"):
+    with pytest.raises(InvalidQuery, match="expected an engine named one of auto, kernel, faiss, numpy, found 'annoy'"):
         Snapshot.open(index_dir, engine="annoy")
 
 
-@pytest.mark.parametrize("engine", ["numpy", "faiss"])
+@pytest.mark.parametrize("engine", ["numpy", "faiss", "auto"])
 def test_engines_answer_alike(index_dir: Path, engine: str) -> None:
     with Snapshot.open(index_dir, engine=engine) as snapshot:
         snapshot.warm()

@@ -1,0 +1,178 @@
+"""The engine on the compiled kernel: planned scans and lookups over distinct codes, exact in the total order."""
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.codes import check_bits
+from index.errors import InvalidQuery
+from index.kernel.library import MAX_BITS, MAX_ROWS, Found, Level, Library, Segment, Tables, address
+from index.search.protocol import Hits, Plan
+from index.search.structures import Structures, fits, planes_of, prepare
+from index.search.validation import check_at_least, check_mask, check_queries, check_radius
+
+BLOCK = 2**22  # bounds queries x rows asked for that are held at a time
+COMPACTED_BELOW = 0.25  # eligible / entries: fewer are copied together before they are scanned
+
+
+@dataclass(frozen=True, slots=True)
+class _Eligible:
+    """A segment and the arrays that it points into."""
+
+    segment: Segment
+    tables: Tables | None
+    count: int  # rows that may be found
+    arrays: tuple[NDArray[np.generic] | None, ...]
+
+
+class KernelEngine:
+    """Exact search whose work follows the distinct codes near a query; frees the interpreter lock."""
+
+    def __init__(
+        self,
+        library: Library,
+        codes: NDArray[np.uint8],
+        *,
+        structures: Structures | None = None,
+        level: Level | None = None,
+    ) -> None:
+        self._bits = check_bits(codes.shape[1] * 8)
+        if not fits(self._bits, len(codes)):
+            raise InvalidQuery(
+                f"expected codes of at most {MAX_BITS} bits and fewer than {MAX_ROWS:,} of them for the kernel, "
+                f"found {len(codes):,} of {self._bits} bits; take the engine 'faiss'"
+            )
+        self._library = library
+        self._level = library.best_level if level is None else level
+        self.structures = prepare(library, codes) if structures is None else structures
+        self._credit = ctypes.c_int64(self.structures.planes.shape[1])  # one scan's worth of lookups to start with
+        self._tables = _point_to_tables(self.structures)
+        self._all = self._point_to(self.structures.planes, self._tables, len(self))
+
+    @property
+    def bits(self) -> int:
+        """Code length, a multiple of 8."""
+        return self._bits
+
+    def __len__(self) -> int:
+        return self.structures.count
+
+    def knn(self, queries: NDArray[np.uint8], k: int, *, rows: NDArray[np.bool_] | None = None) -> Hits:
+        """The k nearest entries of each query in the total order (distance, row)."""
+        check_at_least("k", k, 1)
+        return self._search(queries, None, k, rows)
+
+    def within(
+        self, queries: NDArray[np.uint8], radius: int, *, limit: int, rows: NDArray[np.bool_] | None = None
+    ) -> Hits:
+        """The first ``limit`` entries at distance <= radius in the total order; ``totals`` counts all of them."""
+        check_radius(radius, self._bits)
+        check_at_least("limit", limit, 1)
+        return self._search(queries, radius, limit, rows)
+
+    def _search(
+        self, queries: NDArray[np.uint8], radius: int | None, limit: int, rows: NDArray[np.bool_] | None
+    ) -> Hits:
+        check_queries(queries, self._bits)
+        check_mask(rows, len(self))
+        eligible = self._all if rows is None else self._restrict(np.ascontiguousarray(rows))
+        words = np.ascontiguousarray(planes_of(queries).T)
+        limit = min(limit, max(1, eligible.count))
+        block = max(1, BLOCK // limit)
+        parts = [
+            self._library.search(
+                eligible.segment,
+                eligible.tables,
+                words[start : start + block],
+                limit=limit,
+                radius=self._bits if radius is None else radius,
+                counts_all=radius is not None,
+                credit=self._credit,
+            )
+            for start in range(0, len(words), block)
+        ]
+        plan = Plan(
+            engine="kernel",
+            codes=eligible.count,
+            entries=eligible.segment.count,
+            strategies=np.concatenate([np.empty(0, np.uint8), *(part.strategies for part in parts)]),
+            candidates=np.concatenate([np.empty(0, np.int64), *(part.candidates for part in parts)]),
+        )
+        return _told(parts, self._bits, eligible.count if radius is None else None, plan)
+
+    def grant(self, work: int) -> None:
+        """Set what lookups may spend before one has paid, in entries of a scan; a fresh engine has one scan's worth."""
+        self._credit.value = work
+
+    def _point_to(
+        self,
+        planes: NDArray[np.uint64],
+        tables: Tables | None,
+        count: int,
+        *,
+        ids: NDArray[np.uint32] | None = None,
+        live: NDArray[np.uint32] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> _Eligible:
+        whole = self.structures
+        segment = Segment(
+            count=planes.shape[1],
+            bits=self._bits,
+            words=len(planes),
+            level=self._level,
+            planes=address(planes),
+            ids=address(ids),
+            starts=address(whole.starts),
+            rows=address(whole.rows),
+            live=address(live),
+            mask=address(mask),
+        )
+        return _Eligible(segment, tables, count, (planes, ids, live, mask))
+
+    def _restrict(self, mask: NDArray[np.bool_]) -> _Eligible:
+        """The rows that are True: entries that keep none are left out where that leaves few."""
+        whole = self.structures
+        count = int(np.count_nonzero(mask))
+        if whole.starts is None or whole.rows is None:
+            live, entries = None, mask
+        else:
+            live = self._library.live(whole.starts, whole.rows, mask)
+            entries = live > 0
+        if np.count_nonzero(entries) < COMPACTED_BELOW * len(entries):
+            ids = np.flatnonzero(entries).astype(np.uint32)
+            planes = np.ascontiguousarray(whole.planes[:, ids])
+            return self._point_to(planes, None, count, ids=ids, live=live, mask=mask)
+        return self._point_to(whole.planes, self._tables, count, live=live, mask=mask)
+
+
+def _point_to_tables(structures: Structures) -> Tables | None:
+    if not structures.tables:
+        return None
+    tables = Tables(tables=len(structures.tables))
+    for number, table in enumerate(structures.tables):
+        tables.first[number] = table.first
+        tables.heads[number] = address(table.heads)
+        tables.lists[number] = address(table.codes)
+    tables.first[len(structures.tables)] = structures.bits
+    return tables
+
+
+def _told(parts: list[Found], bits: int, everyone: int | None, plan: Plan) -> Hits:
+    """The answers of consecutive blocks as one; ``everyone`` are the totals of a search that counts all."""
+    lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
+    rows, distances = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
+    for part in parts:
+        shown = np.arange(part.rows.shape[1]) < part.lengths[:, np.newaxis]
+        rows.append(part.rows[shown])
+        distances.append(part.distances[shown])
+    totals = np.concatenate([np.empty(0, np.int64), *(part.totals for part in parts)])
+    return Hits(
+        offsets=np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths))),
+        rows=np.concatenate(rows),
+        distances=np.concatenate(distances),
+        totals=totals if everyone is None else np.full(len(lengths), everyone, dtype=np.int64),
+        histogram=np.concatenate([np.empty((0, bits + 1), np.int64), *(part.histogram for part in parts)]),
+        plan=plan,
+    )

@@ -1,0 +1,119 @@
+"""What the kernel searches: planes of distinct codes, the rows of each, and tables of their substrings."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.kernel.library import MAX_BITS, MAX_ROWS, MAX_TABLES, Library
+
+GROUPED_BELOW = 0.8  # distinct / codes: above, posting lists cost more than the repeats save
+LOOKED_UP_FROM = 4096  # distinct codes: below, a scan takes less time than a few cache misses
+MAX_TABLE_BITS = 22  # heads of a table of 22 bits take 16 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Distinct codes by the value of the substring of ``width`` bits from bit ``first`` on."""
+
+    first: int
+    width: int
+    heads: NDArray[np.uint32]  # (2**width + 1,) where the codes of each value start in ``codes``
+    codes: NDArray[np.uint32]  # (U,)
+
+
+@dataclass(frozen=True, slots=True)
+class Structures:
+    """Flat arrays over N codes, U of them distinct; where codes hardly repeat, entries are rows and U = N."""
+
+    bits: int
+    count: int  # N
+    planes: NDArray[np.uint64]  # (words, U): word w of entry u, unused high bits zero
+    starts: NDArray[np.uint32] | None  # (U + 1,) none: every entry is the row of its number
+    rows: NDArray[np.uint32] | None  # (N,) the rows of entry u are rows[starts[u]:starts[u + 1]], ascending
+    tables: tuple[Table, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def arrays(self) -> dict[str, NDArray[np.unsignedinteger]]:
+        """Every array by the name that ``from_arrays`` knows it by."""
+        arrays: dict[str, NDArray[np.unsignedinteger]] = {"planes": self.planes}
+        if self.starts is not None and self.rows is not None:
+            arrays |= {"starts": self.starts, "rows": self.rows}
+        for table in self.tables:
+            arrays[f"heads-{table.first}-{table.width}"] = table.heads
+            arrays[f"codes-{table.first}-{table.width}"] = table.codes
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, bits: int, count: int, arrays: Mapping[str, NDArray[np.unsignedinteger]]) -> Self:
+        """The structures whose ``arrays`` these are."""
+        spans = sorted(tuple(map(int, name.split("-")[1:])) for name in arrays if name.startswith("heads-"))
+        return cls(
+            bits,
+            count,
+            arrays["planes"],
+            arrays.get("starts"),
+            arrays.get("rows"),
+            tuple(Table(a, b, arrays[f"heads-{a}-{b}"], arrays[f"codes-{a}-{b}"]) for a, b in spans),
+        )
+
+
+def fits(bits: int, count: int) -> bool:
+    """Whether the kernel can search that many codes of that length."""
+    return bits <= MAX_BITS and count < MAX_ROWS
+
+
+def planes_of(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The (words, N) planes of (N, bits / 8) codes; no copy where a code is one whole word."""
+    count, width = codes.shape
+    words = -(-width // 8)
+    if width % 8:
+        padded = np.zeros((count, words * 8), dtype=np.uint8)
+        padded[:, :width] = codes
+        codes = padded
+    return np.ascontiguousarray(np.ascontiguousarray(codes).view("<u8").reshape(count, words).T)
+
+
+def prepare(library: Library, codes: NDArray[np.uint8]) -> Structures:
+    """Sort and group (N, bits / 8) codes, and table their substrings where lookups can pay."""
+    count, bits = len(codes), codes.shape[1] * 8
+    planes = planes_of(codes)
+    order = library.sort(planes)
+    is_first = np.zeros(count, dtype=np.bool_)
+    is_first[:1] = True
+    for plane in planes:
+        ordered = plane[order]
+        is_first[1:] |= ordered[1:] != ordered[:-1]
+    firsts = np.flatnonzero(is_first)
+    if len(firsts) > GROUPED_BELOW * count and bits > 16:
+        return Structures(bits, count, planes, None, None, ())
+    distinct = np.ascontiguousarray(planes[:, order[firsts]])
+    starts = np.append(firsts, count).astype(np.uint32)
+    return Structures(bits, count, distinct, starts, order, _tables(library, distinct, bits))
+
+
+def _tables(library: Library, distinct: NDArray[np.uint64], bits: int) -> tuple[Table, ...]:
+    """Tables of substrings of about log2(U) bits: the length that balances lookups and candidates."""
+    count = distinct.shape[1]
+    if bits <= 16:
+        return (Table(0, bits, *library.table(distinct, 0, bits)),)
+    if count < LOOKED_UP_FROM:
+        return ()
+    number = table_count(bits, count)
+    edges = [bits * table // number for table in range(number + 1)]
+    return tuple(
+        Table(first, end - first, *library.table(distinct, first, end - first)) for first, end in pairwise(edges)
+    )
+
+
+def table_count(bits: int, distinct: int) -> int:
+    """How many substrings of nearly equal length a code is cut into."""
+    return min(MAX_TABLES, max(-(-bits // MAX_TABLE_BITS), round(bits / math.log2(distinct))))
