@@ -1,11 +1,12 @@
 """Where the items of an index come from: ``openclipart`` is a data set's database, ``openclipart:all`` every item."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.jobs import SourceNotFound
-from model.items import Item, ItemArchive, find_archive, list_archives
+from model.items import Item, ItemArchive, find_archive, item_ids, list_archives
 
 EVERYTHING = ":all"
 
@@ -16,7 +17,7 @@ class Source:
 
     name: str
     archive: ItemArchive
-    items: tuple[Item, ...]  # in item-id order
+    items: Sequence[Item]  # in item-id order
     digest: str  # SHA-256 (hex) over the item ids
 
 
@@ -33,9 +34,16 @@ def open_source(name: str, data_dir: Path) -> Source:
         raise SourceNotFound(f"no data set named {data!r}; known: {', '.join(known) or 'none'}")
     archive = ItemArchive.open(find_archive(data, data_dir))
     items = archive.items if name.endswith(EVERYTHING) else archive.database()
-    return Source(name, archive, items, hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest())
+    return Source(name, archive, items, _digest(items))
 
 
 def data_set(source: str) -> str:
     """The data set that a source reads."""
     return source.removesuffix(EVERYTHING)
+
+
+def _digest(items: Sequence[Item]) -> str:
+    digest = hashlib.sha256()
+    for number, item_id in enumerate(item_ids(items)):
+        digest.update((f"\n{item_id}" if number else item_id).encode())
+    return digest.hexdigest()

@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 
 from model.data import folder, manifest
 from model.data.archive import write_archive
-from model.data.pictures import Picture, find_inside, read_picture
+from model.data.pictures import Picture, read_picture
 from model.data.records import Record, Skipped, Source
 from model.data.splits import MIN_ITEMS, SEED, Member, assign_splits, own_rule, seeded_order, split_hash
 from model.errors import ArchiveError, ImageError
+from model.image_files import find_inside
 from model.items import ArchiveInfo, Item, shipped_archives
 from model.names import check_name
 

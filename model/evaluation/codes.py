@@ -155,7 +155,7 @@ def encode_with(
     )
 
 
-def evaluated_items(archive: ItemArchive, captions: str) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+def evaluated_items(archive: ItemArchive, captions: str) -> tuple[Sequence[Item], Sequence[Item]]:
     """Queries and database: the items of the split that have both an image and a text of this caption variant.
 
     Raises:
@@ -185,7 +185,7 @@ def evaluated_captions(archive: ItemArchive) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     codes: dict[Modality, NDArray[np.uint8]]
     margins: dict[Modality, NDArray[np.float32]]
 

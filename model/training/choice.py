@@ -1,5 +1,6 @@
 """Which items of a data set a recipe trains on, and what is missing where it cannot."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.data.splits import MIN_ITEMS
@@ -13,8 +14,8 @@ class Choice:
     """Items with an image and a text, in item-id order."""
 
     captions: str  # variant of the texts
-    train: tuple[Item, ...]
-    validation: tuple[Item, ...]  # may be empty for a method in closed form
+    train: Sequence[Item]
+    validation: Sequence[Item]  # may be empty for a method in closed form
 
 
 def choose_items(recipe: Recipe, archive: ItemArchive) -> Choice:
