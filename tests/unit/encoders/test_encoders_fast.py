@@ -28,7 +28,7 @@ def test_fast_features_are_close_to_canonical_ones(canonical: FeatureEncoder) ->
     for found, expected in pairs:
         assert found.dtype == np.float32
         assert not np.array_equal(found, expected)
-        assert (np.einsum("bd,bd->b", found[:, :joint], expected[:, :joint]) > 0.99).all()
+        assert (np.einsum("bd,bd->b", found[:, :joint], expected[:, :joint]) > 0.95).all()
 
 
 def test_each_fast_path_has_a_fingerprint_of_its_own(canonical: FeatureEncoder) -> None:
