@@ -1,0 +1,181 @@
+"""The leaderboard: rows over seeds, merged with those of earlier comparisons, and whether neighbours differ.
+
+``leaderboard.json`` is a list of rows; ``leaderboard.html`` and ``leaderboard.svg`` show the same rows.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.durable import replacing
+from model.errors import ArchiveError
+from model.evaluation.compare import Outcome
+from model.evaluation.results import CROSS_MODAL
+
+FILE = "leaderboard.json"
+CONTROL = "label-only"  # sees the labels: shown, never ranked
+HEADLINE_BITS = 64
+DRAWS = 10_000  # sign flips of the randomisation test
+Outcomes = Mapping[str, Sequence[Outcome]]  # method -> its outcomes at every length and seed
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of one method."""
+
+    data: str
+    captions: str
+    method: str
+    competes: bool
+    protocol: str
+    database: str  # all, or unseen
+    direction: str
+    bits: int
+    seeds: int
+    map_expected_mean: float
+    map_expected_std: float | None  # of a sample; None for one seed
+    train_s: float  # mean over seeds, from cached features
+    encode_per_s: float  # mean over seeds
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, str, int]:
+        """What a later row with the same values replaces."""
+        return (self.data, self.captions, self.protocol, self.method, self.direction, self.database, self.bits)
+
+
+def rows_of(data: str, captions: str, method: str, outcomes: Sequence[Outcome]) -> list[Row]:
+    """Rows of one method from its outcomes at every length and seed."""
+    groups: dict[tuple[int, str, str], list[tuple[Outcome, float, float | None]]] = {}
+    for one in outcomes:
+        for score in one.scores:
+            key = (one.bits, score.protocol, score.direction)
+            groups.setdefault(key, []).append((one, score.whole, score.unseen))
+    rows = []
+    for (bits, protocol, direction), members in groups.items():
+        sides: dict[str, list[float | None]] = {
+            "all": [whole for _, whole, _ in members],
+            "unseen": [unseen for _, _, unseen in members],
+        }
+        for database, found in sides.items():
+            values = [value for value in found if value is not None]
+            if values:
+                rows.append(
+                    Row(
+                        data=data,
+                        captions=captions,
+                        method=method,
+                        competes=method != CONTROL,
+                        protocol=protocol,
+                        database=database,
+                        direction=direction,
+                        bits=bits,
+                        seeds=len(values),
+                        map_expected_mean=round(float(np.mean(values)), 6),
+                        map_expected_std=round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None,
+                        train_s=round(float(np.mean([one.train_s for one, _, _ in members])), 3),
+                        encode_per_s=round(float(np.mean([one.encode_per_s for one, _, _ in members])), 1),
+                    )
+                )
+    return rows
+
+
+def merge(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """All rows, the new one where both have the same key, in the order of their keys."""
+    rows = {row.key: row for row in [*old, *new]}
+    return [rows[key] for key in sorted(rows)]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of ``leaderboard.json``; none where there is no such file.
+
+    Raises:
+        ArchiveError: the file is not a leaderboard.
+    """
+    try:
+        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise ArchiveError(
+            f"{path} is not a leaderboard: {error}; its rows would be lost, so move it away or give another --out"
+        ) from error
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Replace ``leaderboard.json`` in one step."""
+    with replacing(path) as temporary:
+        text = json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def ranked(rows: Sequence[Row], bits: int) -> list[str]:
+    """Competing methods by falling lone mAP over the whole database: mean of both cross-modal directions at a length.
+
+    A method without figures of this length comes last.
+    """
+
+    def level(method: str) -> float:
+        found = [row.map_expected_mean for row in rows if row.method == method and _ranks(row, bits)]
+        return float(np.mean(found)) if found else -1.0
+
+    return sorted({row.method for row in rows if row.competes}, key=lambda method: (-level(method), method))
+
+
+def neighbours(rows: Sequence[Row], outcomes: Outcomes) -> dict[tuple[str, str], float]:
+    """(method, the one ranked below it) -> p of their difference, for methods that were measured on the same queries.
+
+    ``rows`` are of one data set and caption variant.
+    """
+    bits = headline_bits([row.bits for row in rows])
+    order = ranked(rows, bits)
+    found = {}
+    for one, other in pairwise(order):
+        value = p_value(outcomes.get(one, ()), outcomes.get(other, ()), bits)
+        if value is not None:
+            found[one, other] = value
+    return found
+
+
+def headline_bits(lengths: Sequence[int]) -> int:
+    """The length that ranks: 64 where there is one, the longest otherwise."""
+    return HEADLINE_BITS if HEADLINE_BITS in lengths else max(lengths)
+
+
+def p_value(one: Sequence[Outcome], other: Sequence[Outcome], bits: int) -> float | None:
+    """Two-sided paired randomisation test: could the sign of each query's difference as well be a coin's?
+
+    A query's value is its expected average precision over the whole database, mean of seeds and cross-modal
+    directions. None where the two were not measured on the same queries.
+    """
+    first, second = (_per_query(outcomes, bits) for outcomes in (one, other))
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    difference = (first - second)[~np.isnan(first - second)]
+    if not len(difference):
+        return None
+    signs = np.random.default_rng(0).integers(2, size=(DRAWS, len(difference)), dtype=np.int8) * 2 - 1
+    extreme = np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12
+    return float(extreme.sum() + 1) / (DRAWS + 1)
+
+
+def _ranks(row: Row, bits: int) -> bool:
+    return row.protocol == "lone" and row.database == "all" and row.bits == bits and row.direction in CROSS_MODAL
+
+
+def _per_query(outcomes: Sequence[Outcome], bits: int) -> NDArray[np.float64] | None:
+    values = [
+        np.array(score.average_precision, dtype=np.float64)
+        for one in outcomes
+        if one.bits == bits
+        for score in one.scores
+        if score.protocol == "lone" and score.direction in CROSS_MODAL
+    ]
+    if not values or len({len(value) for value in values}) > 1:
+        return None
+    mean: NDArray[np.float64] = np.mean(values, axis=0)
+    return mean

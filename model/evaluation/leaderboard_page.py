@@ -1,0 +1,175 @@
+"""``leaderboard.html`` and its figure, from the rows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.durable import replacing
+from model.evaluation import plots
+from model.evaluation.compare import TIMED
+from model.evaluation.leaderboard import DRAWS, FILE, Row, headline_bits, ranked, write_rows
+from model.evaluation.page import chart, render
+from model.evaluation.results import CROSS_MODAL
+
+BENCHMARKS = {"MIRFLICKR": "flickr", "NUS-WIDE": "nus", "COCO": "coco"}  # and what names a data set of theirs
+NONE = "-"
+GREY = "#7a8088"  # readable on light and dark pages
+PValues = Mapping[tuple[str, str, str, str], float]  # (data, captions, method, the next) -> p
+
+
+def leaderboard_page(rows: Sequence[Row], p_values: PValues) -> str:
+    """HTML of all rows: a section for each data set, caption variant and protocol; controls apart."""
+    keys = sorted({(row.data, row.captions, row.protocol) for row in rows if row.competes}, key=_section_order)
+    return render(
+        "leaderboard.html.j2",
+        sections=[_section(rows, *key, p_values) for key in keys],
+        caveat=caveat(rows),
+        timed=TIMED,
+        draws=f"{DRAWS:,}",
+    )
+
+
+def write_board(out: Path, rows: Sequence[Row], p_values: PValues) -> None:
+    """Replace ``leaderboard.json``, ``.html`` and ``.svg``; the picture is of the page's first figure.
+
+    A p that an earlier page showed between two methods is gone where they were not compared together now.
+    """
+    write_rows(out / FILE, rows)
+    for name, text in (("leaderboard.html", leaderboard_page(rows, p_values)), ("leaderboard.svg", _picture(rows))):
+        with replacing(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def board_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows for the command line: cross-modal figures, best first in each group."""
+    crossing = [row for row in rows if row.direction in CROSS_MODAL]
+    crossing.sort(key=lambda row: (row.protocol, row.bits, row.direction, row.database, -row.map_expected_mean))
+    headings = ["protocol", "bits", "direction", "database", "method", "mAP", "seeds"]
+    cells = [
+        [row.protocol, str(row.bits), row.direction, row.database, row.method, _figures([row]), str(row.seeds)]
+        for row in crossing
+    ]
+    return headings, cells
+
+
+def _picture(rows: Sequence[Row]) -> str:
+    keys = sorted({(row.data, row.captions, row.protocol) for row in rows if row.competes}, key=_section_order)
+    return plots.coloured(_figure(rows, *keys[0][:2]) if keys else plots.spreads({}), GREY)
+
+
+def caveat(rows: Sequence[Row]) -> str:
+    """What the ranks do not say."""
+    names = sorted({row.data for row in rows})
+    unrun = [title for title, part in BENCHMARKS.items() if not any(part in name for name in names)]
+    elsewhere = f" Ranks here are not ranks on {_listed(unrun)}, where nothing was run." if unrun else ""
+    towers = "Towers: the default ones (EfficientNet-Lite0 and MiniLM), frozen, not CLIP."
+    return f"Data: {', '.join(names)}. {towers}{elsewhere}"
+
+
+def _section(rows: Sequence[Row], data: str, captions: str, protocol: str, p_values: PValues) -> dict[str, Any]:
+    here = [row for row in rows if (row.data, row.captions) == (data, captions)]
+    mine = [row for row in here if row.protocol == protocol and row.competes]
+    controls = [row for row in here if not row.competes]
+    lengths = sorted({row.bits for row in mine})
+    headline = headline_bits(lengths)
+    order = [method for method in ranked(here, headline) if any(row.method == method for row in mine)]
+    following = [*order[1:], ""]
+    return {
+        "data": data,
+        "captions": captions,
+        "protocol": protocol,
+        "lengths": lengths,
+        "sorted_at": headline,
+        "figure": chart(_figure(rows, data, captions)) if protocol == "lone" else None,
+        "lines": [
+            {
+                "method": method,
+                "cells": _cells(mine, method, lengths),
+                **_costs([row for row in mine if row.method == method], headline),
+                "p": _p(p_values.get((data, captions, method, after))) if protocol == "lone" else NONE,
+            }
+            for method, after in zip(order, following, strict=True)
+        ],
+        "details": [
+            {"method": method, "direction": direction, "database": database, "cells": cells}
+            for method in order
+            for direction in sorted({row.direction for row in mine})
+            for database in ("all", "unseen")
+            if any(cells := [_figures(_pick(mine, method, database, bits, (direction,))) for bits in lengths])
+        ],
+        "controls": [
+            {"method": method, "cells": _cells(controls, method, lengths)}
+            for method in sorted({row.method for row in controls})
+            if protocol == "lone"
+        ],
+        "control_protocol": ", ".join(sorted({row.protocol for row in controls})),
+    }
+
+
+def _cells(rows: Sequence[Row], method: str, lengths: Sequence[int]) -> list[tuple[str, str]]:
+    directions = [row.direction for row in rows]
+    crossing = tuple(one for one in CROSS_MODAL if one in directions) or tuple(sorted(set(directions)))
+    whole, unseen = (
+        [_figures(_pick(rows, method, database, bits, crossing)) or NONE for bits in lengths]
+        for database in ("all", "unseen")
+    )
+    return list(zip(whole, unseen, strict=True))
+
+
+def _pick(rows: Sequence[Row], method: str, database: str, bits: int, directions: Sequence[str]) -> list[Row]:
+    return [
+        row
+        for row in rows
+        if (row.method, row.database, row.bits) == (method, database, bits) and row.direction in directions
+    ]
+
+
+def _figures(rows: Sequence[Row]) -> str:
+    """Mean over directions, with the mean of their deviations."""
+    if not rows:
+        return ""
+    mean = f"{np.mean([row.map_expected_mean for row in rows]):.3f}"
+    deviations = [row.map_expected_std for row in rows if row.map_expected_std is not None]
+    return f"{mean} ± {np.mean(deviations):.3f}" if deviations else mean
+
+
+def _costs(rows: Sequence[Row], bits: int) -> dict[str, str]:
+    at = [row for row in rows if row.bits == bits] or list(rows)
+    return {
+        "seeds": str(max(row.seeds for row in rows)),
+        "train_s": f"{at[0].train_s:,.1f}",
+        "encode_per_s": f"{at[0].encode_per_s:,.0f}",
+        "code_bytes": " / ".join(str(length // 8) for length in sorted({row.bits for row in rows})),
+    }
+
+
+def _figure(rows: Sequence[Row], data: str, captions: str) -> str:
+    here = [row for row in rows if (row.data, row.captions, row.protocol) == (data, captions, "lone") and row.competes]
+    order = ranked(here, headline_bits([row.bits for row in here]))
+    panels: dict[str, dict[str, tuple[list[int], list[float], list[float]]]] = {}
+    for title, database in (("whole database", "all"), ("unseen database", "unseen")):
+        panels[title] = {}
+        for method in order:
+            lengths = sorted({row.bits for row in here if (row.method, row.database) == (method, database)})
+            picked = [_pick(here, method, database, bits, CROSS_MODAL) for bits in lengths]
+            means = [float(np.mean([row.map_expected_mean for row in part])) for part in picked]
+            deviations = [float(np.mean([row.map_expected_std or 0.0 for row in part])) for part in picked]
+            panels[title][method] = (lengths, means, deviations)
+    return plots.spreads(panels)
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 1e-3 else f"{value:.3f}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _section_order(key: tuple[str, str, str]) -> tuple[str, str, str]:
+    data, captions, protocol = key
+    return (data, "" if captions == "title" else captions, "" if protocol == "lone" else protocol)

@@ -1,0 +1,55 @@
+"""Training for a comparison: every method from the same features, split, captions and epochs, each seed once."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from model.errors import RecipeError
+from model.items import ItemArchive
+from model.manifest import MANIFEST, read_manifest
+from model.training.features import Progress
+from model.training.pipeline import Folders, train_artifact
+from model.training.recipe import DEFAULT_BACKBONE, Recipe, load_recipe
+from model.training.run import EpochReport
+
+FLOORS = ("random", "lsh", "itq")  # in every comparison
+
+
+def contest_recipe(method: str, seed: int, captions: str, epochs: int, bits: tuple[int, ...]) -> Recipe:
+    """The shipped recipe of a method under the conditions that all methods share.
+
+    Raises:
+        RecipeError: no such recipe, or it does not serve one of the lengths.
+    """
+    recipe = load_recipe(method, [f"seed={seed}", f"captions={captions}", f"backbone={DEFAULT_BACKBONE}"])
+    missing = [length for length in bits if length not in recipe.config.bits]
+    if missing:
+        raise RecipeError(f"{method}: expected codes of {missing[0]} bits, found lengths {list(recipe.config.bits)}")
+    return recipe if recipe.closed_form else replace(recipe, optimiser=replace(recipe.optimiser, epochs=epochs))
+
+
+def entry_name(recipe: Recipe, archive: ItemArchive) -> str:
+    """Names a training by all that decides it, so that a finished one is found again and no other is taken for it."""
+    decisive = json.dumps([archive.info.name, archive.info.revision, archive.info.split_hash, recipe.to_toml()])
+    return f"{recipe.name[:32]}-seed-{recipe.seed}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+
+
+def train_entry(
+    recipe: Recipe,
+    archive: ItemArchive,
+    folders: Folders,
+    *,
+    device: str,
+    progress: Progress | None,
+    report: Callable[[EpochReport], None],
+) -> Path:
+    """The artifact's folder, trained now, finished now, or finished before."""
+    name = entry_name(recipe, archive)
+    folder = folders.artifacts / name
+    if (folder / MANIFEST).is_file():
+        read_manifest(folder)
+    else:
+        train_artifact(recipe, archive, name, folders, device=device, progress=progress, report=report)
+    return folder

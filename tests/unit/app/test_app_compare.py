@@ -1,0 +1,122 @@
+"""`crossbit compare` with trainings and towers that cost nothing: what it stores, what it takes up again."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tiny_home import make_home
+from typer.testing import CliRunner, Result
+
+from app.cli import cli
+from model.evaluation import compare as measuring
+from model.evaluation import label_only
+from model.fake import FakeHasher
+from model.training import contest
+from model.training.recipe import Recipe
+
+FLOOR_RUNS = 6  # three floors, two seeds
+
+
+class Trainings:
+    """Stands in for training: notes what was trained, and can be interrupted."""
+
+    def __init__(self) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self.interrupt_after: int | None = None
+
+    def __call__(self, recipe: Recipe, archive: object, name: str, folders: Any, **rest: object) -> None:  # noqa: ANN401
+        if len(self.trained) == self.interrupt_after:
+            raise KeyboardInterrupt
+        self.trained.append((recipe.name, recipe.seed))
+        (folders.artifacts / name).mkdir(parents=True)
+        (folders.artifacts / name / "manifest.json").write_text("{}")
+
+
+@pytest.fixture
+def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    monkeypatch.setenv("CROSSBIT_HOME", str(tmp_path / "home"))
+    make_home(tmp_path / "home", 40)
+    monkeypatch.setattr(label_only, "STEPS", 3)
+    stand_in = Trainings()
+    monkeypatch.setattr(contest, "train_artifact", stand_in)
+    monkeypatch.setattr(contest, "read_manifest", lambda folder: None)
+    monkeypatch.setattr(measuring, "read_manifest", lambda folder: SimpleNamespace(training={"seconds": 1.5}))
+    monkeypatch.setattr(
+        measuring, "load_hasher", lambda folder, bits, *rest: FakeHasher(bits, seed=folder.name.rpartition("-")[0])
+    )
+    return stand_in
+
+
+def run(tmp_path: Path, *options: str) -> Result:
+    common = ["compare", "--data", "tiny", "--seeds", "2", "--bits", "16", "--out", str(tmp_path / "out")]
+    return CliRunner().invoke(cli, [*common, *options])
+
+
+def rows(tmp_path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    return found
+
+
+def test_the_floors_are_in_every_comparison(tmp_path: Path, trainings: Trainings) -> None:
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert {row["method"]: row["competes"] for row in rows(tmp_path)} == {
+        "itq": True,
+        "lsh": True,
+        "random": True,
+        "label-only": False,
+    }
+    assert {(row["bits"], row["seeds"], row["captions"]) for row in rows(tmp_path)} == {(16, 2, "title")}
+
+
+def test_a_finished_comparison_is_read_not_run_again(tmp_path: Path, trainings: Trainings) -> None:
+    run(tmp_path)
+    before = (tmp_path / "out" / "leaderboard.json").read_text()
+    run(tmp_path)
+    assert len(trainings.trained) == FLOOR_RUNS
+    floors = [row for row in json.loads(before) if row["competes"]]
+    assert [row for row in rows(tmp_path) if row["competes"]] == floors
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path: Path, trainings: Trainings) -> None:
+    trainings.interrupt_after = 4
+    assert run(tmp_path).exit_code != 0
+    assert not (tmp_path / "out").exists()
+    trainings.interrupt_after = None
+    assert run(tmp_path).exit_code == 0
+    assert len(trainings.trained) == len(set(trainings.trained)) == FLOOR_RUNS
+
+
+def test_another_length_is_measured_without_training_again(tmp_path: Path, trainings: Trainings) -> None:
+    run(tmp_path)
+    run(tmp_path, "--bits", "16,32")
+    assert len(trainings.trained) == FLOOR_RUNS
+    assert {row["bits"] for row in rows(tmp_path)} == {16, 32}
+
+
+def test_more_methods_keep_the_rows_of_the_others(tmp_path: Path, trainings: Trainings) -> None:
+    run(tmp_path, "--methods", "baseline")
+    run(tmp_path)
+    assert {row["method"] for row in rows(tmp_path)} == {"baseline", "itq", "lsh", "random", "label-only"}
+
+
+def test_all_takes_every_shipped_recipe(tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.training.recipe.shipped_recipes", lambda: ["baseline", "itq"])
+    run(tmp_path, "--all")
+    assert ("baseline", 1) in trainings.trained
+
+
+@pytest.mark.parametrize("lengths", ["16,x", "", "12", "0"])
+def test_lengths_that_are_none_are_refused(tmp_path: Path, trainings: Trainings, lengths: str) -> None:
+    result = run(tmp_path, "--bits", lengths)
+    assert result.exit_code == 2
+    assert "--bits: expected" in result.output
+
+
+def test_a_damaged_leaderboard_is_found_before_anything_is_trained(tmp_path: Path, trainings: Trainings) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "leaderboard.json").write_text("{")
+    assert "is not a leaderboard" in str(run(tmp_path).exception)
+    assert trainings.trained == []

@@ -1,0 +1,234 @@
+"""The leaderboard: rows over seeds, merging, ranking, the test between neighbours, and the page of them."""
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.errors import ArchiveError, RecipeError
+from model.evaluation.compare import Outcome, Score, encode_rate, measure_label_only, read_outcome
+from model.evaluation.leaderboard import (
+    CONTROL,
+    Row,
+    headline_bits,
+    merge,
+    neighbours,
+    p_value,
+    ranked,
+    read_rows,
+    rows_of,
+    write_rows,
+)
+from model.evaluation.leaderboard_page import board_table, caveat, leaderboard_page, write_board
+from model.fake import FakeHasher
+from model.items import ItemArchive
+from model.training.contest import FLOORS, contest_recipe, entry_name
+
+QUERIES = 60
+
+
+def outcome(level: float, seed: int = 0, bits: int = 64, *, noise: float = 0.05) -> Outcome:
+    """Queries whose average precision scatters around a level."""
+    precision = np.clip(np.random.default_rng(seed).normal(level, noise, QUERIES), 0, 1)
+    scores = [Score("lone", direction, level, level / 2, precision.tolist()) for direction in CROSSING]
+    return Outcome(bits, seed, train_s=10.0 + seed, encode_per_s=20.0, scores=scores)
+
+
+CROSSING = ("image_to_text", "text_to_image")
+
+
+def board(method: str = "baseline", level: float = 0.6, data: str = "openclipart") -> list[Row]:
+    return rows_of(data, "title", method, [outcome(level, seed) for seed in range(3)])
+
+
+def test_a_row_has_exactly_the_documented_fields() -> None:
+    expected = "data captions method competes protocol database direction bits seeds map_expected_mean"
+    assert [field.name for field in fields(Row)] == [*expected.split(), "map_expected_std", "train_s", "encode_per_s"]
+
+
+def test_rows_hold_mean_and_sample_deviation_over_seeds() -> None:
+    rows = rows_of("d", "title", "m", [outcome(level, seed) for seed, level in enumerate((0.5, 0.6, 0.7))])
+    row = next(row for row in rows if (row.direction, row.database) == ("image_to_text", "all"))
+    assert (row.seeds, row.map_expected_mean, row.map_expected_std) == (3, 0.6, 0.1)
+    assert (row.train_s, row.encode_per_s, row.competes) == (11.0, 20.0, True)
+    assert len(rows) == 4
+
+
+def test_one_seed_has_no_deviation() -> None:
+    assert {row.map_expected_std for row in rows_of("d", "title", "m", [outcome(0.5)])} == {None}
+
+
+def test_data_without_an_unseen_part_has_no_unseen_rows() -> None:
+    known = replace(outcome(0.5), scores=[replace(score, unseen=None) for score in outcome(0.5).scores])
+    assert {row.database for row in rows_of("d", "title", "m", [known])} == {"all"}
+
+
+def test_label_only_does_not_compete() -> None:
+    rows = board(CONTROL, 0.99) + board()
+    assert ranked(rows, 64) == ["baseline"]
+
+
+def test_a_later_run_replaces_its_own_rows_and_keeps_the_others() -> None:
+    rows = merge(merge([], board("itq", 0.2) + board("baseline", 0.5)), board("baseline", 0.6))
+    levels = {row.method: row.map_expected_mean for row in rows if row.database == "all"}
+    assert levels == {"itq": 0.2, "baseline": 0.6}
+    assert len(rows) == 8
+
+
+def test_other_captions_and_lengths_are_other_rows() -> None:
+    full = rows_of("openclipart", "full", "baseline", [outcome(0.9)])
+    short = rows_of("openclipart", "title", "baseline", [outcome(0.4, bits=16)])
+    assert len(merge(board(), full + short)) == 12
+
+
+def test_methods_are_ranked_by_the_lone_mean_over_the_whole_database() -> None:
+    better = [replace(row, protocol="paired", map_expected_mean=0.99) for row in board("itq", 0.2)]
+    assert ranked(board("itq", 0.2) + better + board("baseline", 0.5) + board("lsh", 0.1), 64) == [
+        "baseline",
+        "itq",
+        "lsh",
+    ]
+
+
+def test_rows_survive_the_file(tmp_path: Path) -> None:
+    rows = merge([], board())
+    write_rows(tmp_path / "leaderboard.json", rows)
+    assert read_rows(tmp_path / "leaderboard.json") == rows
+    assert json.loads((tmp_path / "leaderboard.json").read_text()) == [asdict(row) for row in rows]
+
+
+def test_a_first_run_finds_no_rows(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "leaderboard.json") == []
+
+
+@pytest.mark.parametrize("text", ["{", '[{"data": 1}]', "[3]"])
+def test_a_file_that_is_no_leaderboard_is_not_overwritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "leaderboard.json").write_text(text)
+    with pytest.raises(ArchiveError, match="is not a leaderboard"):
+        read_rows(tmp_path / "leaderboard.json")
+
+
+def test_the_ranking_length_is_64_where_there_is_one() -> None:
+    assert (headline_bits([16, 64, 128]), headline_bits([16, 32])) == (64, 32)
+
+
+def exact_p(difference: NDArray[np.float64]) -> float:
+    """All sign flips."""
+    signs = np.array(np.meshgrid(*[[-1, 1]] * len(difference))).reshape(len(difference), -1).T
+    return float((np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12).mean())
+
+
+def test_the_test_between_neighbours_is_the_randomisation_test() -> None:
+    first, second = np.random.default_rng(1).random((2, 10))
+    sides = []
+    for values in (first, second):
+        scores = [Score("lone", direction, 0.5, None, values.tolist()) for direction in CROSSING]
+        sides.append([Outcome(64, 0, 0.0, 1.0, scores)])
+    found = p_value(*sides, 64)
+    assert found == pytest.approx(exact_p(first - second), abs=0.02)
+
+
+def test_equal_methods_do_not_differ_and_unequal_ones_do() -> None:
+    assert p_value([outcome(0.5)], [outcome(0.5)], 64) == 1.0
+    found = p_value([outcome(0.5, 1)], [outcome(0.7, 2)], 64)
+    assert found is not None
+    assert found < 0.001
+
+
+def test_queries_without_relevant_items_are_left_out_of_the_test() -> None:
+    one, other = (
+        [replace(part, scores=[replace(s, average_precision=[None, *s.average_precision[1:]]) for s in part.scores])]
+        for part in (outcome(0.5, 1), outcome(0.7, 2))
+    )
+    assert p_value(one, other, 64) is not None
+
+
+def test_other_queries_are_not_compared() -> None:
+    one = outcome(0.5)
+    shorter = replace(one, scores=[replace(s, average_precision=s.average_precision[1:]) for s in one.scores])
+    assert p_value([one], [shorter], 64) is None
+    assert p_value([one], [], 64) is None
+
+
+def test_neighbours_are_tested_in_order_of_rank() -> None:
+    outcomes = {"a": [outcome(0.2, 1)], "b": [outcome(0.6, 2)], "c": [outcome(0.4, 3)]}
+    rows = [row for method, found in outcomes.items() for row in rows_of("d", "title", method, found)]
+    assert list(neighbours(rows, outcomes)) == [("b", "c"), ("c", "a")]
+
+
+def test_an_outcome_survives_its_file(tmp_path: Path) -> None:
+    outcome(0.5).write(tmp_path / "o.json")
+    assert read_outcome(tmp_path / "o.json") == outcome(0.5)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"scores": [{}]}'])
+def test_a_file_that_is_no_outcome_is_measured_again(tmp_path: Path, text: str) -> None:
+    (tmp_path / "o.json").write_text(text)
+    assert read_outcome(tmp_path / "o.json") is None
+
+
+def test_the_page_says_what_its_ranks_are_not() -> None:
+    assert "not CLIP. Ranks here are not ranks on MIRFLICKR, NUS-WIDE or COCO, where nothing was run." in caveat(
+        board()
+    )
+    assert "not ranks on NUS-WIDE or COCO, where" in caveat(board(data="mirflickr"))
+
+
+def test_the_page_ranks_methods_and_sets_the_control_apart() -> None:
+    page = leaderboard_page(
+        board("itq", 0.2) + board("baseline", 0.5) + board(CONTROL, 0.99),
+        {("openclipart", "title", "baseline", "itq"): 0},
+    )
+    assert page.index("<td>baseline</td>") < page.index("<td>itq</td>") < page.index(f"<td>{CONTROL}</td>")
+    assert "&lt; 0.001" in page
+    assert "0.500 ± 0.000" in page
+
+
+def test_the_page_escapes_names() -> None:
+    page = leaderboard_page(board("<b>x</b>"), {})
+    assert "<b>x</b>" not in page
+    assert "&lt;b&gt;x" in page
+
+
+def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        write_board(tmp_path / folder, board(), {})
+    names = ["leaderboard.html", "leaderboard.json", "leaderboard.svg"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in names)
+
+
+def test_the_command_line_lists_the_best_first() -> None:
+    _, cells = board_table(board("itq", 0.2) + board("baseline", 0.5))
+    assert [row[4] for row in cells[:2]] == ["baseline", "itq"]
+
+
+@pytest.mark.parametrize("method", [*FLOORS, "baseline"])
+def test_every_method_meets_the_same_conditions(method: str) -> None:
+    recipe = contest_recipe(method, 2, "title", 7, (16, 64))
+    assert (recipe.seed, recipe.captions) == (2, "title")
+    assert recipe.closed_form or recipe.optimiser.epochs == 7
+
+
+def test_a_length_that_a_recipe_does_not_serve_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"itq: expected codes of 24 bits, found lengths \[16, 32, 64, 128\]"):
+        contest_recipe("itq", 0, "title", 30, (16, 24))
+
+
+def test_an_entry_is_named_by_all_that_decides_it(archive: ItemArchive) -> None:
+    recipes = [contest_recipe("baseline", seed, "title", epochs, (16,)) for seed in (0, 1) for epochs in (1, 2)]
+    assert len({entry_name(recipe, archive) for recipe in recipes}) == 4
+    assert entry_name(recipes[0], archive) == entry_name(recipes[0], archive)
+
+
+def test_label_only_knows_what_it_is_asked(archive: ItemArchive) -> None:
+    found = measure_label_only(archive, 32, 0, "title")
+    assert {score.protocol for score in found.scores} == {"oracle"}
+    assert all(score.whole > 0.9 for score in found.scores)
+
+
+def test_encoding_is_timed_per_item(archive: ItemArchive) -> None:
+    assert encode_rate(FakeHasher(64), archive, archive.items[:4], "title") > 0
