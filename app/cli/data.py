@@ -16,14 +16,21 @@ cli.add_typer(data, name="data", rich_help_panel=DATA_AND_MODELS)
 @data.command("build")
 def build_data(
     name: Annotated[str, typer.Argument(help="Name of a data set that can be built.")],
-    package: Annotated[Path | None, typer.Option(help="Local copy of the published source.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Local copy of the published source: a file or a folder.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, where --from lacks them.")] = None,
 ) -> None:
     """Build a data set from its published source."""
     from model.data.registry import build
+    from model.items import ItemArchive
 
     with data_progress() as bar:
-        path = build(name, open_settings().data_dir, package=package, progress=bar)
-    note(f"built {path}")
+        path = build(name, open_settings().data_dir, source=source, images=images, progress=bar)
+    info = ItemArchive.open(path).info
+    for doubt in info.notes.get("doubts", ()):
+        note(f"warning: {doubt}")
+    note(f"built {path}: {info.title}")
 
 
 @data.command("check")

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from rich.progress import Progress
 
 from model.data.archive import write_archive
+from model.data.dataset import DataSet
 from model.data.debian import DebianPackage, unpack
 from model.data.records import words_of_file
 from model.data.splits import Member, SplitRule, assign_splits, seeded_order, split_hash
@@ -156,15 +157,22 @@ class Source:
     drawing: Drawing
 
 
-def build(path: Path, *, package: Path | None = None, progress: Progress | None = None) -> None:
+def build(folder: Path, *, source: Path | None, images: Path | None, progress: Progress) -> Path:
     """Write the archive from the Debian package, which is downloaded with apt where no file is given.
 
     Raises:
         ArchiveError: a Debian tool is missing, or the package is not the expected one.
     """
+    if images is not None:
+        raise ArchiveError("--images: openclipart takes none, its package holds the images")
+    path = folder / "archive.zip"
     with TemporaryDirectory() as directory:
-        root = unpack(PACKAGE, Path(directory), package) / SVG_FOLDER
+        root = unpack(PACKAGE, Path(directory), source) / SVG_FOLDER
         build_from_folder(root, path, progress=progress)
+    return path
+
+
+DATA_SET = DataSet("openclipart", build, lambda _: EXPECTED_COUNTS)
 
 
 def build_from_folder(root: Path, path: Path, *, rule: Rule | None = None, progress: Progress | None = None) -> None:

@@ -90,24 +90,6 @@ def test_few_items_that_may_query_are_not_all_taken_from_training() -> None:
     assert (rule.query, rule.validation, rule.unseen) == (6, 6, 57)
 
 
-@pytest.mark.parametrize(
-    ("rows", "rule", "query", "database"),
-    [
-        (24_581, PublishedRule(2_000, 10_000, 1_000), 2_000, 22_581),
-        (20_015, PublishedRule(2_000, 10_000, 1_000), 2_000, 18_015),
-        (195_834, PublishedRule(2_100, 10_500, 1_000), 2_100, 193_734),
-        (122_218, PublishedRule(5_000, 10_000, 1_000), 5_000, 117_218),
-    ],
-)
-def test_the_published_split_has_the_published_counts(
-    rows: int, rule: PublishedRule, query: int, database: int
-) -> None:
-    counts = Counter(rule.assign(rows))
-    assert counts["query"] == query
-    assert counts["train"] == rule.train
-    assert sum(counts[split] for split in rule.database) == database
-
-
 @given(rows=st.integers(70, 400), seed=st.integers(0, 2**32 - 1))
 def test_the_published_split_is_that_of_the_seeded_global_generator(rows: int, seed: int) -> None:
     splits = PublishedRule(10, 40, 15, seed=seed).assign(rows)
