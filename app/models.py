@@ -11,8 +11,9 @@ from app.logs import Log
 from app.problems import Problem
 from app.settings import Settings
 from index.errors import ModelMismatch
-from model.errors import ArtifactError
+from model.errors import ArtifactError, LicenceNotAccepted
 from model.hasher import Hasher, Modality
+from model.licences import require_licence
 from model.manifest import list_artifacts, read_manifest
 
 log = Log(__name__)
@@ -55,7 +56,8 @@ class Models:
         """The hasher, from memory or from disk; an artifact that was replaced on disk is loaded anew if asked for.
 
         Raises:
-            Problem: ``model_not_found``, there is no such artifact, it is damaged, or it lacks this code length.
+            Problem: ``model_not_found``, there is no such artifact, it is damaged, it lacks this code length, or nobody
+                accepted the licence of its weights.
             ModelMismatch: the artifact on disk has another fingerprint than the one asked for.
         """
         with self._lock:
@@ -72,9 +74,12 @@ class Models:
             known = ", ".join(self.names()) or "none"
             raise Problem("model_not_found", f"expected the name of a model, found {name!r}; known: {known}")
         started = time.perf_counter()
+        folder = self._settings.artifacts_dir / name
         try:
-            hasher = self._load_hasher(self._settings.artifacts_dir / name, bits, self._settings.device)
-        except ArtifactError as error:
+            manifest = read_manifest(folder)
+            require_licence(manifest.backbone, self._settings.accept_licences)
+            hasher = self._load_hasher(folder, bits, self._settings.device)
+        except (ArtifactError, LicenceNotAccepted) as error:
             log.warning("model_refused", model=name, bits=bits, reason=str(error))
             detail = f"model {name!r} does not load at {bits} bits; the service's log has the reason"
             raise Problem("model_not_found", detail) from error
@@ -86,6 +91,7 @@ class Models:
             bits=bits,
             device=hasher.device,
             fingerprint=hasher.fingerprint,
+            licences=dict(manifest.licences),
             load_s=round(loaded - started, 3),
             warm_up_s=round(time.perf_counter() - loaded, 3),
         )

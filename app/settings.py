@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run; ``auto`` takes CUDA when there is one."""
 
+    accept_licences: tuple[str, ...] = ()
+    """Licences without commercial use that you accept, such as ``CC-BY-NC-4.0``; models under others are refused."""
+
     engine: Literal["auto", "kernel", "faiss", "numpy"] = "auto"
     """Hamming search engine; every engine gives the same answers. ``auto``: the compiled kernel, faiss without it."""
 

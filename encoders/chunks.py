@@ -5,9 +5,9 @@ The features of a text are the mean of those of its chunks; how many there may b
 
 from collections.abc import Sequence
 
+from encoders.names import HEAD
 from encoders.protocol import TokenChunks
 
-HEAD = "@head"  # ends the name of a backbone that reads the first chunk alone
 MAX_CHUNKS = 8  # a longer text keeps its first 8 chunks
 
 

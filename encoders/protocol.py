@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, device
 
+from encoders.towers import TextTower, Tower
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -56,6 +58,22 @@ class Backbone(Protocol):
     @property
     def joint_dim(self) -> int:
         """Width of the joint space."""
+
+    @property
+    def image_tower(self) -> Tower:
+        """Token states and split points of the image tower.
+
+        Raises:
+            NoTowerAccess: this architecture gives pooled features alone.
+        """
+
+    @property
+    def text_tower(self) -> TextTower:
+        """Token states, split points and word embeddings of the text tower.
+
+        Raises:
+            NoTowerAccess: this architecture gives pooled features alone.
+        """
 
     def preprocess(self, image: "Image") -> Tensor:
         """(3, H, W) float32 on the CPU, of one shape for every RGB image."""

@@ -5,9 +5,9 @@ from functools import lru_cache
 from encoders.chunks import split_name
 from encoders.device import make_repeatable, resolve_device
 from encoders.errors import BackboneNotFound
+from encoders.names import DEFAULT as DEFAULT
+from encoders.names import PREFIX
 from encoders.protocol import Backbone
-
-DEFAULT = "effnet-lite0+minilm"
 
 
 @lru_cache(maxsize=2)
@@ -27,7 +27,7 @@ def load_backbone(name: str = DEFAULT, device: str = "auto") -> Backbone:
         from encoders.bundled import BundledBackbone
 
         return BundledBackbone(name).to(target)
-    if towers.startswith("clip:"):
+    if towers.startswith(PREFIX):
         from encoders.clip import ClipBackbone  # open_clip takes seconds to import
 
         return ClipBackbone(name).to(target)

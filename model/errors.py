@@ -4,6 +4,7 @@ ModelError
 ├── ArtifactError           an artifact is missing, incomplete or altered
 ├── ArchiveError            a data archive is missing, malformed or altered
 ├── RecipeError             a recipe holds an unknown, missing or contradictory value
+├── LicenceNotAccepted      the licence of a backbone's weights forbids commercial use, and nobody accepted it
 ├── ModalityError           the method cannot encode this modality
 ├── OracleError             the method has no encoder that takes labels
 ├── CodeFileError           codes made elsewhere cannot be read
@@ -31,6 +32,10 @@ class ArchiveError(ModelError):
 
 class RecipeError(ModelError):
     """A recipe holds an unknown, missing or contradictory value."""
+
+
+class LicenceNotAccepted(ModelError):
+    """The licence of a backbone's weights forbids commercial use, and nobody accepted it."""
 
 
 class ModalityError(ModelError):

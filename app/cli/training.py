@@ -1,11 +1,13 @@
 """`crossbit train` and `crossbit models`."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.options import DATA_AND_MODELS, AsJson, open_settings
-from app.show import note, show_entries, show_entry
+from app.show import note, show_entries, show_entry, show_json
 
 cli = typer.Typer()
 
@@ -18,17 +20,29 @@ def train(
         str | None, typer.Option(help="Name of the artifact and its run; the recipe's if left out.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value of the recipe; repeatable.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="File with the weights of the recipe's CLIP backbone: .safetensors, .pt or .bin."),
+    ] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept that the weights' licence forbids commercial use.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model and write its artifact; an interrupted run goes on where it was."""
     from app.training_progress import watch_training
     from model.items import ItemArchive, find_archive
+    from model.licences import require_licence, with_file
     from model.training.choice import choose_items
     from model.training.pipeline import Folders, train_artifact
     from model.training.recipe import load_recipe
 
     settings = open_settings()
     parsed = load_recipe(recipe, overrides or [])
+    if weights is not None:
+        parsed = replace(parsed, backbone=with_file(parsed.backbone, weights))
+    if not accept_licence:
+        require_licence(parsed.backbone, settings.accept_licences)
     archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
     choice = choose_items(parsed, archive)
     if not archive.info.class_names and not parsed.closed_form:
@@ -51,8 +65,9 @@ def train(
 
 @cli.command(rich_help_panel=DATA_AND_MODELS)
 def models(as_json: AsJson = False) -> None:
-    """List the artifacts."""
+    """List the artifacts, and the backbones to train on with the licences of their weights."""
     settings = open_settings()
+    from model.licences import list_presets
     from model.manifest import list_artifacts, read_manifest
 
     directory = settings.artifacts_dir
@@ -64,7 +79,12 @@ def models(as_json: AsJson = False) -> None:
             "backbone": manifest.backbone,
             "bits": ", ".join(map(str, manifest.lengths)),
             "data": manifest.data.get("name", ""),
+            "licences": ", ".join(sorted(set(manifest.licences.values()))),
         }
         for manifest in manifests
     ]
-    show_entries("models", entries, as_json=as_json)
+    if as_json:
+        show_json({"models": entries, "backbones": list_presets()})
+        return
+    show_entries("models", entries, as_json=False)
+    show_entries("backbones", list_presets(), as_json=False)

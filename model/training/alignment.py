@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=None, help="folder that keeps the towers' features")
     arguments = parser.parse_args()
     backbone = BundledBackbone(aligned=False)
-    classes = {"class_vectors": build_class_vectors(backbone.text_tower, class_names())}
+    classes = {"class_vectors": build_class_vectors(backbone.minilm, class_names())}
     archive = ItemArchive.open(find_archive("openclipart", Path("var/data")))
     with Progress() as progress:
         task = progress.add_task("features of the training split", total=None)

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 
 from encoders.clip import ClipBackbone
 from encoders.encode import FeatureEncoder
-from encoders.errors import BackboneNotFound
+from encoders.errors import BackboneNotFound, WeightsUnusable
+from encoders.names import with_file
 from encoders.registry import load_backbone
 
 TINY = "clip:crossbit-tiny:random"
@@ -63,7 +66,8 @@ def test_tokens_are_those_of_open_clip(tiny: ClipBackbone) -> None:
 
 def test_padding_beyond_the_context_changes_nothing(tiny: ClipBackbone) -> None:
     tokens = torch.tensor(tiny.tokenize("a dog").chunks)
-    assert torch.equal(tiny.text_features(tokens), tiny.text_features(torch.nn.functional.pad(tokens, (0, 30))))
+    wide = tiny.text_features(torch.nn.functional.pad(tokens, (0, 30)))
+    assert torch.allclose(wide, tiny.text_features(tokens), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["clip:no-such-arch:random", "clip:crossbit-tiny", "resnet"])
@@ -72,6 +76,83 @@ def test_an_unknown_backbone_is_refused_by_name(name: str) -> None:
         load_backbone(name)
 
 
-def test_weights_that_are_not_here_name_the_way_out() -> None:
-    with pytest.raises(BackboneNotFound, match=r"name the file: clip:ViT-B-32:/path/to"):
+def test_weights_that_are_not_here_name_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        BackboneNotFound, match=rf"'openai' of ViT-B-32.*looked in {tmp_path}.*train with --weights PATH"
+    ):
         load_backbone("clip:ViT-B-32:openai")
+
+
+def test_a_file_that_went_away_is_named_beside_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BackboneNotFound, match=rf"looked in {tmp_path}/gone.pt and {tmp_path}"):
+        load_backbone(f"clip:ViT-B-32:openai={tmp_path}/gone.pt")
+    with pytest.raises(BackboneNotFound, match=r"in /gone\.pt, found no such file"):
+        load_backbone("clip:ViT-B-32:/gone.pt")
+
+
+def test_a_tag_of_another_architecture_lists_the_known_ones() -> None:
+    with pytest.raises(BackboneNotFound, match=r"tag of ViT-B-32 \(openai, .*found 'metaclip_worldwide'"):
+        load_backbone("clip:ViT-B-32:metaclip_worldwide")
+
+
+@pytest.fixture
+def tagged(tiny: ClipBackbone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A tag of the tiny architecture, with its weights in the hub's cache; gives another file of them."""
+    made = {"hf_hub": "nobody/tiny/", "quick_gelu": True, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "crossbit-tiny", {"metaclip_tiny": made})
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--nobody--tiny"
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    weights = {name: value.contiguous() for name, value in tiny.model.state_dict().items()}
+    save_file(weights, repository / "snapshots" / "abc" / "open_clip_model.safetensors")
+    torch.save(weights, tmp_path / "tiny.pt")
+    return tmp_path / "tiny.pt"
+
+
+def test_a_tag_is_loaded_from_the_cache_with_its_activation_and_preprocessing(tagged: Path) -> None:
+    backbone = ClipBackbone("clip:crossbit-tiny:metaclip_tiny")
+    assert backbone.config["activation"] == "QuickGELU"
+    assert backbone.config["mean"] == (0.5, 0.5, 0.5)
+    assert backbone.licences == {"clip:crossbit-tiny:metaclip_tiny": "CC-BY-NC-4.0 (no commercial use)"}
+
+
+def test_a_tag_in_a_file_is_the_same_backbone_as_from_the_hub(tagged: Path) -> None:
+    from_hub = ClipBackbone("clip:crossbit-tiny:metaclip_tiny")
+    from_file = ClipBackbone(with_file("clip:crossbit-tiny:metaclip_tiny", tagged))
+    assert from_file.fingerprint == from_hub.fingerprint
+    assert from_file.licences == from_hub.licences
+
+
+def test_the_activation_of_a_tag_enters_the_fingerprint(tagged: Path) -> None:
+    assert ClipBackbone(f"clip:crossbit-tiny:{tagged}").fingerprint == ClipBackbone(TINY).fingerprint
+    assert ClipBackbone("clip:crossbit-tiny:metaclip_tiny").fingerprint != ClipBackbone(TINY).fingerprint
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"visual.proj": torch.zeros(2, 2)}, path)
+    with pytest.raises(WeightsUnusable, match=r"state dict of crossbit-tiny.*found .*other\.safetensors"):
+        ClipBackbone(f"clip:crossbit-tiny:{path}")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(b"not a checkpoint" * 9)
+    with pytest.raises(WeightsUnusable, match="damaged"):
+        ClipBackbone(f"clip:crossbit-tiny:{path}")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (str(tmp_path / "ran"),)
+
+    torch.save({"visual.proj": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(WeightsUnusable, match=r"evil\.pt"):
+        ClipBackbone(f"clip:crossbit-tiny:{tmp_path / 'evil.pt'}")
+    assert not (tmp_path / "ran").exists()
