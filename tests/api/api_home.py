@@ -71,7 +71,7 @@ class Home:
     def add_artifact(self, name: str, make: Callable[[int], Hasher] | None = None) -> None:
         folder = self.path / "artifacts" / name
         folder.mkdir(parents=True, exist_ok=True)
-        manifest = Manifest(name, "fake", {}, "none", 1, 1, {}, {}, {}, {})
+        manifest = Manifest(name, "fake", {}, "none", 1, 1, {}, {"weights": "MIT"}, {}, {})
         (folder / "manifest.json").write_text(json.dumps(asdict(manifest)))
         self.hashers[name] = make or (lambda bits: FakeHasher(bits, seed=name))
 

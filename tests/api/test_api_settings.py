@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from app.main import create_app
-from app.models import WARM_UP_TEXT
+from app.models import WARM_UP_TEXT, Models
+from app.problems import Problem
 from app.settings import Keys, Limits, Settings
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
@@ -104,4 +105,17 @@ def test_the_log_tells_events_and_never_the_query(home: Home, capsys: pytest.Cap
     assert {"model_loaded", "index_swapped", "service_ready", "request_failed", "request_finished"} <= set(events)
     assert events["request_failed"]["request_id"] == "r-1"
     assert {"load_s", "warm_up_s"} <= set(events["model_loaded"])
+    assert events["model_loaded"]["licences"] == {"weights": "MIT"}
     assert "secret" not in log
+
+
+def test_a_model_without_commercial_use_is_refused_until_its_licence_is_accepted(
+    home: Home,
+) -> None:
+    path = home.path / "artifacts" / "demo" / "manifest.json"
+    path.write_text(path.read_text().replace('"backbone": "none"', '"backbone": "clip:ViT-B-16:metaclip_400m"'))
+    with pytest.raises(Problem) as refused:
+        Models(Settings(home=home.path), home.load).get("demo", BITS)
+    assert "under CC-BY-NC-4.0, which forbids commercial use" in str(refused.value.__cause__)
+    accepting = Models(Settings(home=home.path, accept_licences=("CC-BY-NC-4.0",)), home.load)
+    assert accepting.get("demo", BITS).bits == BITS
