@@ -113,7 +113,7 @@ def find(
     offset = 0
     if options.cursor is not None:
         cursor = Cursor.decode(options.cursor)
-        cursor.check(snapshot.index, snapshot.generation, digests[0])
+        cursor.check(snapshot.index, snapshot.generation, snapshot.position, digests[0])
         offset = cursor.offset
     found = snapshot.search(
         column,
@@ -137,7 +137,7 @@ def find(
 
 
 def _cursor(snapshot: Snapshot, offset: int, digest: str) -> str:
-    return Cursor(snapshot.index, snapshot.generation, offset, digest).encode()
+    return Cursor(snapshot.index, snapshot.generation, snapshot.position, offset, digest).encode()
 
 
 def tell_hits(snapshot: Snapshot, hits: Sequence[RankedHit]) -> list[Hit]:

@@ -158,8 +158,8 @@ class _RuntimeCollector(Collector):
         now = time.time()
         for name, served in self._runtime.served().items():
             manifest = served.snapshot.manifest
-            for column, figures in manifest.columns.items():
-                items.add_metric([name, column], figures.items)
+            for column in manifest.columns:
+                items.add_metric([name, column], served.snapshot.items_in(column))
             generation.add_metric([name], manifest.generation)
             age.add_metric([name], now - datetime.fromisoformat(manifest.created).timestamp())
         yield from (items, generation, age)

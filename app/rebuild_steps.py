@@ -140,7 +140,8 @@ class RebuildSteps:
         """
         self._check_unchanged(plan)
         verify_index(self._directory.path, plan.generation)
-        with Snapshot.open(self._directory.path, plan.generation, engine="numpy", verify=False) as snapshot:
+        opened = Snapshot.open(self._directory.path, plan.generation, engine="numpy", verify=False, edits=False)
+        with opened as snapshot:
             if snapshot.manifest.items != items:
                 raise RebuildFailed(
                     f"generation {plan.generation}: expected {items:,} items, found {snapshot.manifest.items:,}; "

@@ -27,12 +27,10 @@ class Diagnostics:
 class Column:
     """Codes with the item row of each; its engine is built at the first search, or by ``warm``."""
 
-    def __init__(
-        self, manifest: ColumnManifest, codes: NDArray[np.uint8], rows: NDArray[np.int64], *, engine: str
-    ) -> None:
-        self.manifest = manifest
+    def __init__(self, codes: NDArray[np.uint8], rows: NDArray[np.int64], *, max_per_item: int, engine: str) -> None:
         self.codes = codes  # (N, bits / 8)
         self.rows = rows  # (N,) ascending
+        self.max_per_item = max_per_item  # codes of one item
         self._engine_name = engine
         self._engine: SearchEngine | None = None
         self._building = threading.Lock()
@@ -58,14 +56,14 @@ class Column:
         """
         engine = self.warm()
         eligible = None if items is None else items[self.rows]
-        if self.manifest.max_per_item > 1:
+        if self.max_per_item > 1:
             return search_by_item(
                 engine,
                 self.rows,
                 queries,
                 radius=radius,
                 limit=limit,
-                max_per_item=self.manifest.max_per_item,
+                max_per_item=self.max_per_item,
                 eligible=eligible,
             )
         if radius is None:
@@ -74,16 +72,16 @@ class Column:
             hits = engine.within(queries, radius, limit=limit, rows=eligible)
         return Hits(hits.offsets, self.rows[hits.rows], hits.distances, hits.totals, hits.histogram, hits.plan)
 
-    def diagnostics(self) -> Diagnostics:
-        """Figures that were counted when the column was written."""
-        column = self.manifest
-        codes = max(1, column.count)
-        return Diagnostics(
-            codes=column.count,
-            distinct=column.distinct,
-            distinct_ratio=column.distinct / codes,
-            largest_bucket=column.largest_bucket,
-            balance_min=min(column.ones) / codes,
-            balance_max=max(column.ones) / codes,
-            dead_bits=sum(ones in (0, column.count) for ones in column.ones),
-        )
+
+def diagnostics(column: ColumnManifest) -> Diagnostics:
+    """Figures that were counted when the column was written."""
+    codes = max(1, column.count)
+    return Diagnostics(
+        codes=column.count,
+        distinct=column.distinct,
+        distinct_ratio=column.distinct / codes,
+        largest_bucket=column.largest_bucket,
+        balance_min=min(column.ones) / codes,
+        balance_max=max(column.ones) / codes,
+        dead_bits=sum(ones in (0, column.count) for ones in column.ones),
+    )

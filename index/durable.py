@@ -10,14 +10,27 @@ LEFTOVER = ".tmp"
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` by a file with this content: temporary sibling, fsync, rename, fsync of the directory."""
+    replace_file(path, data)
+    sync(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace ``path`` by a file with this content, which is durable once its directory is synced too."""
     sibling = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{LEFTOVER}")
     try:
         sibling.write_bytes(data)
         sync(sibling)
-        publish(sibling, path)
+        sibling.replace(path)
     except BaseException:
         sibling.unlink(missing_ok=True)
         raise
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory, durably, unless it is there."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -10,11 +10,15 @@ SearchError
 ├── ModelMismatch            the codes come from another model than the index
 ├── ColumnNotFound           the index has no codes of that modality
 ├── ItemNotFound             the index has no item of that id
+├── IndexLocked              another writer is at work on the index
+├── IndexMoved               another generation was activated while one was being made
+├── TooManyEdits             so many appends and deletes that they must be merged first
+├── ItemsNotEncoded          appended items have no codes of the generation's model yet
 ├── InvalidItem              an item cannot be written: repeated id, wrong code width, metadata that is not JSON
 ├── InvalidQuery             a code, k, radius, offset or limit that cannot be asked
 ├── InvalidFilter            unknown field, operator or type
 ├── InvalidCursor            not a cursor, or one of another query
-└── CursorExpired            the cursor belongs to another generation
+└── CursorExpired            the cursor belongs to another generation, or to a state before the last edit
 """
 
 
@@ -66,6 +70,22 @@ class ItemNotFound(SearchError):
     """The index holds no item of that id."""
 
 
+class IndexLocked(SearchError):
+    """Another writer is at work on the index."""
+
+
+class IndexMoved(SearchError):
+    """Another generation was activated while one was being made from the old one."""
+
+
+class TooManyEdits(SearchError):
+    """So many appends and deletes wait to be merged that no more are taken."""
+
+
+class ItemsNotEncoded(SearchError):
+    """Appended items have no codes of the model that made the generation."""
+
+
 class InvalidItem(SearchError):
     """An item cannot be written: repeated id, wrong code width, or metadata that is not JSON."""
 
@@ -83,4 +103,4 @@ class InvalidCursor(SearchError):
 
 
 class CursorExpired(SearchError):
-    """The cursor belongs to another generation of the index; start again at the first page."""
+    """The cursor belongs to another generation or an earlier state of the index; start again at the first page."""

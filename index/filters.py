@@ -6,10 +6,11 @@ several fields must all match. A list in the metadata matches when any one of it
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TypeAlias
+from operator import ge, gt, le, lt
+from typing import Any, TypeAlias
 
 from index.errors import InvalidFilter
 
@@ -17,6 +18,7 @@ Scalar: TypeAlias = bool | int | float | str
 MAX_FIELDS = 32
 MAX_VALUES = 1000
 RANGE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}  # Any: both of one kind
 
 
 class FieldType(StrEnum):
@@ -56,6 +58,19 @@ class Condition:
         select = "SELECT row FROM facets JOIN fields USING (field) WHERE name = ? AND "
         return select + tests, [self.field, *parameters]
 
+    def holds(self, metadata: Mapping[str, object]) -> bool:
+        """Whether one value of the field satisfies it: what ``sql`` selects, for metadata in memory."""
+        values = list(plain_values(metadata[self.field])) if self.field in metadata else []
+        if not self.bounds:
+            wanted = {(kind_of(value), value) for value in self.values}
+            return any((kind_of(value), value) in wanted for value in values)
+        kind = kind_of(self.bounds[0][1])
+        return any(
+            all(COMPARE[operator](value, bound) for operator, bound in self.bounds)
+            for value in values
+            if kind_of(value) is kind
+        )
+
     def _range(self) -> tuple[str, list[Scalar]]:
         tests = "".join(f" AND value {RANGE[operator]} ?" for operator, _ in self.bounds)
         return f"kind = ?{tests}", [kind_of(self.bounds[0][1]), *(bound for _, bound in self.bounds)]
@@ -83,6 +98,10 @@ class Filter:
         parameters = [value for _, values in parts for value in values]
         return f"SELECT DISTINCT row FROM ({rows}) ORDER BY row", parameters  # noqa: S608 - built of constants only
 
+    def holds(self, metadata: Mapping[str, object]) -> bool:
+        """Whether an item with this metadata satisfies every condition."""
+        return all(condition.holds(metadata) for condition in self.conditions)
+
     def canonical(self) -> str:
         """Equal text for equal filters."""
         return json.dumps([[c.field, c.values, c.bounds] for c in self.conditions])
@@ -93,6 +112,31 @@ def kind_of(value: Scalar) -> Kind:
     if isinstance(value, bool):
         return Kind.BOOLEAN
     return Kind.STRING if isinstance(value, str) else Kind.NUMBER
+
+
+def plain_values(value: object) -> Iterator[Scalar]:
+    """The plain values in one value of the metadata, itself or the elements of a list, as filters see them."""
+    for element in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(element, bool | int | float | str):
+            yield storable(element)
+
+
+def field_type(kinds: Iterable[Kind]) -> FieldType:
+    """The type of a field with values of these kinds."""
+    match sorted(set(kinds)):
+        case []:
+            return FieldType.OBJECT
+        case [kind]:
+            return kind.field_type
+        case _:
+            return FieldType.MIXED
+
+
+def joined_type(one: FieldType, other: FieldType) -> FieldType:
+    """The type of a field that is of one type in some items and of another in the rest."""
+    if FieldType.OBJECT in (one, other):
+        return other if one is FieldType.OBJECT else one
+    return one if one is other else FieldType.MIXED
 
 
 def parse(raw: Mapping[str, object], fields: Mapping[str, FieldType]) -> Filter:

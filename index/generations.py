@@ -4,8 +4,9 @@ import re
 import shutil
 from pathlib import Path
 
-from index.durable import LEFTOVER, publish, remove_directory, sync
+from index.durable import LEFTOVER, make_directory, publish, remove_directory, sync
 from index.errors import GenerationNotFound, IndexCorrupt, IndexNotFound, InvalidIndexName, SearchError
+from index.lock import writing
 from index.manifest import FORMAT, MANIFEST, GenerationManifest, Pointer
 
 CURRENT = "CURRENT"
@@ -98,7 +99,14 @@ class IndexDirectory:
         Raises:
             GenerationNotFound: there is none of that number.
             IndexCorrupt: its manifest is damaged.
+            IndexLocked: another writer is at work.
         """
+        self.manifest(generation)  # also where there is no index at all
+        with writing(self.path):
+            return self.point_to(generation)
+
+    def point_to(self, generation: int) -> Pointer:
+        """``activate`` for who holds the writer's lock already."""
         manifest = self.manifest(generation)
         pointer = Pointer(FORMAT, manifest.artifact, manifest.fingerprint, generation)
         pointer.save(self.path / CURRENT)
@@ -125,7 +133,7 @@ class IndexDirectory:
         """Activate a generation again, ``previous()`` if none is given.
 
         Raises:
-            IndexNotFound, GenerationNotFound, IndexCorrupt: nothing changed.
+            IndexNotFound, GenerationNotFound, IndexCorrupt, IndexLocked: nothing changed.
         """
         return self.activate(self.previous() if generation is None else generation)
 
@@ -172,9 +180,7 @@ class IndexDirectory:
         return path
 
     def _create(self) -> None:
-        if not self.path.is_dir():
-            self.path.mkdir(parents=True, exist_ok=True)
-            sync(self.path.parent)
+        make_directory(self.path)
 
     def _unfinished(self, generation: int) -> Path:
         path = self.generation_path(generation)

@@ -92,6 +92,15 @@ class ItemFile:
         """
         return int(self._one_of_item("SELECT row FROM items WHERE id = ?", item_id)[0])
 
+    def place_of(self, item_id: str) -> tuple[int | None, int]:
+        """The row of an item, None where there is none of that id, and the number of items whose ids come before."""
+        found = self._one("SELECT row, id FROM items WHERE id >= ? ORDER BY id LIMIT 1", (item_id,))
+        if found is None:
+            last = self._one("SELECT max(row) FROM items", ())
+            return None, 0 if last is None or last[0] is None else int(last[0]) + 1
+        row = int(found[0])
+        return (row if found[1] == item_id else None), row
+
     def thumbnail(self, item_id: str) -> bytes | None:
         """The item's WebP thumbnail, none where it has no image.
 
@@ -120,6 +129,21 @@ class ItemFile:
             closing(connection.execute("SELECT row, id FROM items ORDER BY row")) as found,
         ):
             yield from found
+
+    def everything(self) -> Iterator[tuple[Record, bytes | None]]:
+        """Every item with its thumbnail, by row."""
+        select = (
+            "SELECT row, id, content_hash, text, metadata, thumbnail IS NOT NULL, webp "
+            "FROM items LEFT JOIN thumbnails USING (thumbnail) ORDER BY row"
+        )
+        with self._connection() as connection, closing(connection.execute(select)) as found:
+            for *line, webp in found:
+                yield Record(*line), webp
+
+    def thumbnail_bytes(self) -> int:
+        """Bytes of all thumbnails together."""
+        found = self._one("SELECT sum(length(webp)) FROM thumbnails", ())
+        return 0 if found is None or found[0] is None else int(found[0])
 
     def row_with_content(self, content_hash: str) -> int | None:
         """The first item that has this content, if any."""

@@ -11,7 +11,7 @@ from index.durable import write_atomically
 from index.errors import IndexCorrupt, IndexFormatUnsupported
 from index.filters import FieldType
 
-FORMAT = 1
+FORMAT = 2  # the newest; 1 had no log
 MODALITIES = ("image", "pair", "text")
 MANIFEST = "manifest.json"
 ITEMS = "items.sqlite"
@@ -66,6 +66,7 @@ class GenerationManifest:
     columns: Mapping[str, ColumnManifest]
     fields: Mapping[str, FieldType]  # of the metadata
     files: Mapping[str, FileEntry]
+    log_position: int = 0  # the edits up to here are in the generation; those after it come on top
 
     def save(self, path: Path) -> None:
         """Write to ``path``, atomically, with a checksum over the rest."""

@@ -54,10 +54,11 @@ def page(hits: Hits, query: int, *, offset: int = 0) -> list[RankedHit]:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where the next page starts, bound to one generation and one query."""
+    """Where the next page starts, bound to one query and one state of the index: a generation and its edits."""
 
     index: str
     generation: int
+    position: int  # of the last edit in the log
     offset: int
     digest: str
 
@@ -77,26 +78,27 @@ class Cursor:
                 raise ValueError(f"{len(text)} characters")
             raw = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
             cursor = cls(**raw)
-            types = [type(cursor.index), type(cursor.generation), type(cursor.offset), type(cursor.digest)]
-            if types != [str, int, int, str] or cursor.offset < 0:
+            numbers = (cursor.generation, cursor.position, cursor.offset)
+            types = [type(value) for value in (cursor.index, cursor.digest, *numbers)]
+            if types != [str, str, int, int, int] or cursor.offset < 0:
                 raise ValueError("its fields have other types")
         except (ValueError, TypeError, binascii.Error, RecursionError) as error:
             raise InvalidCursor(f"expected a cursor as an earlier answer gave it, found {text[:40]!r}") from error
         return cursor
 
-    def check(self, index: str, generation: int, digest: str) -> None:
-        """Require that the cursor continues this very query on this generation.
+    def check(self, index: str, generation: int, position: int, digest: str) -> None:
+        """Require that the cursor continues this very query on this state of the index.
 
         Raises:
             InvalidCursor: it belongs to another index or query.
-            CursorExpired: the index has moved on to another generation.
+            CursorExpired: the index has moved on to another generation, or was edited.
         """
         if (self.index, self.digest) != (index, digest):
             raise InvalidCursor("expected the cursor of this query, found one of another; start at the first page")
-        if self.generation != generation:
+        if (self.generation, self.position) != (generation, position):
             raise CursorExpired(
-                f"expected a cursor of generation {generation} of index {index!r}, found generation "
-                f"{self.generation}; start at the first page"
+                f"expected a cursor of generation {generation} of index {index!r} after edit {position}, found "
+                f"generation {self.generation} after edit {self.position}; start at the first page"
             )
 
 

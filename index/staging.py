@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidItem
-from index.filters import FieldType, Kind, Scalar, is_unicode, kind_of, storable
+from index.filters import FieldType, Kind, Scalar, field_type, is_unicode, kind_of, plain_values
 from index.item_file import JSON, SCHEMA
 from index.manifest import MODALITIES
 
@@ -75,8 +75,8 @@ class Staging:
         Raises:
             InvalidItem: repeated id, wrong code width, or metadata that is not JSON.
         """
-        metadata = _checked_metadata(item)
-        codes = {name: _checked_codes(item, name, codes, self._bits) for name, codes in item.codes.items()}
+        metadata = checked_metadata(item)
+        codes = {name: checked_codes(item, name, codes, self._bits) for name, codes in item.codes.items()}
         arrival = self.items
         try:
             self._connection.execute(
@@ -99,7 +99,7 @@ class Staging:
         """Give every item its row; returns the type of each metadata field."""
         self._connection.executemany("INSERT INTO fields VALUES (?, ?)", [(f, n) for n, f in self._fields.items()])
         self._connection.executescript(LAY_OUT)
-        return {name: _field_type(kinds) for name, kinds in sorted(self._kinds.items())}
+        return {name: field_type(kinds) for name, kinds in sorted(self._kinds.items())}
 
     def codes(self, modality: str) -> Iterator[tuple[int, bytes]]:
         """Each item's row and its packed codes one after the other, by row; only items that have any."""
@@ -127,15 +127,18 @@ class Staging:
         for name, value in item.metadata.items():
             field = self._fields.setdefault(name, len(self._fields))
             kinds = self._kinds.setdefault(name, set())
-            for element in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(element, bool | int | float | str):
-                    kind = kind_of(element)
-                    kinds.add(kind)
-                    yield arrival, field, kind, storable(element)
+            for element in plain_values(value):
+                kind = kind_of(element)
+                kinds.add(kind)
+                yield arrival, field, kind, element
 
 
-def _checked_metadata(item: IndexedItem) -> str:
-    """The metadata as JSON text; everything that SQLite must hold as text is looked at here."""
+def checked_metadata(item: IndexedItem) -> str:
+    """The metadata as JSON text; everything that SQLite must hold as text is looked at here.
+
+    Raises:
+        InvalidItem: metadata that is not JSON, text that is not Unicode, or an empty id.
+    """
     try:
         metadata = json.dumps(item.metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -148,7 +151,12 @@ def _checked_metadata(item: IndexedItem) -> str:
     return metadata
 
 
-def _checked_codes(item: IndexedItem, modality: str, codes: NDArray[np.uint8], bits: int) -> bytes:
+def checked_codes(item: IndexedItem, modality: str, codes: NDArray[np.uint8], bits: int) -> bytes:
+    """The codes of one modality, one after the other.
+
+    Raises:
+        InvalidItem: an unknown modality, or codes of another shape or type.
+    """
     if modality not in MODALITIES:
         raise InvalidItem(f"expected modalities among {', '.join(MODALITIES)}, found {modality!r} in {item.id!r:.200}")
     if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] * 8 != bits:
@@ -157,13 +165,3 @@ def _checked_codes(item: IndexedItem, modality: str, codes: NDArray[np.uint8], b
             f"found {codes.dtype} {codes.shape}"
         )
     return codes.tobytes()
-
-
-def _field_type(kinds: set[Kind]) -> FieldType:
-    match sorted(kinds):
-        case []:
-            return FieldType.OBJECT
-        case [kind]:
-            return kind.field_type
-        case _:
-            return FieldType.MIXED

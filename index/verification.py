@@ -24,6 +24,7 @@ class Verified:
     codes: Mapping[str, int]  # by column
     files: int  # whose checksums match
     self_queries: int  # stored codes that a search found again at distance 0
+    edits: int = 0  # appends and deletes since, whose records and originals match their checksums
 
 
 def check_contents(
@@ -39,9 +40,9 @@ def check_contents(
         index=manifest.index,
         generation=manifest.generation,
         items=manifest.items,
-        codes={name: column.manifest.count for name, column in columns.items()},
+        codes={name: len(column.codes) for name, column in columns.items()},
         files=len(manifest.files),
-        self_queries=sum(_check_column(directory, manifest.items, column) for column in columns.values()),
+        self_queries=sum(_check_column(directory, manifest.items, name, column) for name, column in columns.items()),
     )
 
 
@@ -55,9 +56,9 @@ def _check_items(path: Path, expected: int, items: ItemFile) -> None:
         raise IndexCorrupt(f"{path}: expected {expected:,} items, found {count:,}; rebuild the index")
 
 
-def _check_column(directory: Path, items: int, column: Column) -> int:
+def _check_column(directory: Path, items: int, name: str, column: Column) -> int:
     """Compare the rows with the items, and search for a sample of the codes; returns the size of the sample."""
-    rows, name = column.rows, column.manifest.modality
+    rows = column.rows
     if len(rows) and (rows[0] < 0 or rows[-1] >= items or (np.diff(rows) < 0).any()):
         raise IndexCorrupt(
             f"{directory / rows_file(name)}: expected ascending rows of {items:,} items, found others; rebuild"

@@ -13,6 +13,7 @@ from index.codes import check_bits
 from index.durable import sync
 from index.errors import GenerationExists, InvalidItem
 from index.files import describe, map_codes
+from index.generation import Generation
 from index.generations import IndexDirectory
 from index.manifest import (
     FORMAT,
@@ -25,7 +26,6 @@ from index.manifest import (
     rows_file,
 )
 from index.search.distinct import group
-from index.snapshot import Snapshot
 from index.staging import IndexedItem, Staging
 
 __all__ = ["GenerationSpec", "IndexedItem", "write_generation"]
@@ -46,6 +46,7 @@ class GenerationSpec:
     texts: str  # "first" or "all"
     number: int | None = None  # one that ``IndexDirectory.reserve`` gave; a resumed job overwrites its own leftovers
     columns: tuple[str, ...] = ()  # modalities to have even if no item has a code of them
+    log_position: int = 0  # of the last edit that the items hold; 0: none, all that were ever made come on top
 
 
 def write_generation(
@@ -67,8 +68,11 @@ def write_generation(
     with _unfinished(directory, number) as path:
         manifest = _write_files(path, spec, number, items)
         if verify:
-            with Snapshot(path, directory.name, manifest, engine="numpy", verify=True) as snapshot:
-                snapshot.verify()
+            generation = Generation(path, manifest, engine="numpy", verify=True)
+            try:
+                generation.verify()
+            finally:
+                generation.release()
         directory.publish(number)
     return manifest
 
@@ -121,6 +125,7 @@ def _write_files(path: Path, spec: GenerationSpec, number: int, items: Iterable[
         columns=columns,
         fields=fields,
         files={file.name: describe(file) for file in files},
+        log_position=spec.log_position,
     )
     manifest.save(path / MANIFEST)
     return manifest

@@ -62,8 +62,8 @@ def show(name: str, runtime: RuntimeOf) -> IndexBody:
         device_kind=manifest.device_kind,
         source=manifest.source,
         texts=manifest.texts,
-        items=manifest.items,
-        fields={name: kind.value for name, kind in manifest.fields.items()},
+        items=served.snapshot.item_count,
+        fields={name: kind.value for name, kind in served.snapshot.fields.items()},
         columns={column: _column(served, column) for column in manifest.columns},
     )
 
@@ -150,7 +150,8 @@ def _summary(served: Served) -> IndexSummary:
         model=_model(served),
         source=manifest.source,
         columns={
-            modality: manifest.columns[modality].items if modality in manifest.columns else 0 for modality in MODALITIES
+            modality: served.snapshot.items_in(modality) if modality in served.snapshot.columns else 0
+            for modality in MODALITIES
         },
     )
 
@@ -163,7 +164,7 @@ def _model(served: Served) -> ModelReference:
 def _column(served: Served, column: str) -> ColumnBody:
     figures = served.snapshot.diagnostics(column)
     return ColumnBody(
-        items=served.snapshot.manifest.columns[column].items,
+        items=served.snapshot.items_in(column),
         codes=figures.codes,
         distinct=figures.distinct,
         diagnostics=CodeDiagnostics(

@@ -104,4 +104,5 @@ def test_equality_matches_values_and_list_elements_of_its_own_type(values: list[
     ]
     with opened(written) as snapshot:
         filter = parse({"field": wanted}, {"field": FieldType.MIXED})
-        assert snapshot._items.rows_matching(filter).tolist() == expected
+        assert snapshot._generation.items.rows_matching(filter).tolist() == expected
+    assert [row for row, value in enumerate(values) if filter.holds({"field": value})] == expected

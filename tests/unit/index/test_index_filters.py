@@ -16,9 +16,12 @@ FIELDS = {
 
 
 def found(snapshot: Snapshot, raw: dict[str, object]) -> str:
-    """Ids of the items that pass, one letter each."""
+    """Ids of the items that pass, one letter each; a filter means the same for items on disk and in memory."""
     filter = snapshot.filter(raw)
-    return "".join("abcde"[row] for row in snapshot._items.rows_matching(filter).tolist())
+    on_disk = "".join("abcde"[row] for row in snapshot._generation.items.rows_matching(filter).tolist())
+    in_memory = "".join(item.id for item in snapshot.items(range(5)) if filter.holds(item.metadata))
+    assert on_disk == in_memory
+    return on_disk
 
 
 @pytest.mark.parametrize(

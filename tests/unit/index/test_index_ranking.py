@@ -8,7 +8,7 @@ from index.filters import FieldType, parse
 from index.ranking import Cursor, TieGroup, page, query_digest
 from index.search import NumpyEngine
 
-CURSOR = Cursor("demo", 3, 20, "digest")
+CURSOR = Cursor("demo", 3, 7, 20, "digest")
 CODE = np.array([1, 2], dtype=np.uint8)
 
 
@@ -47,9 +47,9 @@ def test_a_cursor_survives_its_text() -> None:
         "A" * 2000,
         base64.urlsafe_b64encode(b"[]").decode(),
         base64.urlsafe_b64encode(b"{}").decode(),
-        base64.urlsafe_b64encode(b'{"index": "d", "generation": "3", "offset": 1, "digest": ""}').decode(),
-        base64.urlsafe_b64encode(b'{"index": "d", "generation": true, "offset": 1, "digest": ""}').decode(),
-        base64.urlsafe_b64encode(b'{"index": "d", "generation": 3, "offset": -1, "digest": ""}').decode(),
+        base64.urlsafe_b64encode(b'{"index": "d", "generation": "3", "position":0, "offset":1, "digest":""}').decode(),
+        base64.urlsafe_b64encode(b'{"index": "d", "generation": true, "position":0, "offset":1, "digest":""}').decode(),
+        base64.urlsafe_b64encode(b'{"index": "d", "generation": 3, "position":0, "offset":-1, "digest":""}').decode(),
         base64.urlsafe_b64encode(b"[" * 700).decode(),
     ],
 )
@@ -58,16 +58,17 @@ def test_text_that_is_no_cursor_is_refused(text: str) -> None:
         Cursor.decode(text)
 
 
-def test_a_cursor_of_another_generation_has_expired() -> None:
-    CURSOR.check("demo", 3, "digest")
-    with pytest.raises(CursorExpired, match="generation 4"):
-        CURSOR.check("demo", 4, "digest")
+@pytest.mark.parametrize("moved", [(4, 7), (3, 8), (3, 6)])
+def test_a_cursor_of_another_generation_or_before_another_edit_has_expired(moved: tuple[int, int]) -> None:
+    CURSOR.check("demo", 3, 7, "digest")
+    with pytest.raises(CursorExpired, match=f"generation {moved[0]} of index 'demo' after edit {moved[1]}"):
+        CURSOR.check("demo", *moved, "digest")
 
 
 @pytest.mark.parametrize(("index", "digest"), [("other", "digest"), ("demo", "other")])
 def test_a_cursor_of_another_query_is_refused(index: str, digest: str) -> None:
     with pytest.raises(InvalidCursor):
-        CURSOR.check(index, 3, digest)
+        CURSOR.check(index, 3, 7, digest)
 
 
 def test_the_digest_tells_queries_apart() -> None:

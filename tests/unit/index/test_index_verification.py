@@ -50,6 +50,6 @@ def test_items_out_of_order_are_found(index_dir: Path, statement: str, message: 
 
 
 def test_an_engine_that_does_not_find_an_item_by_its_own_code_is_found(snapshot: Snapshot) -> None:
-    snapshot._columns["image"]._engine = NumpyEngine(np.full((4, 2), 170, dtype=np.uint8))
+    snapshot._generation.columns["image"]._engine = NumpyEngine(np.full((4, 2), 170, dtype=np.uint8))
     with pytest.raises(IndexCorrupt, match=r"image\.codes: code 0 does not find its own item"):
         snapshot.verify()

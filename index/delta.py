@@ -1,0 +1,115 @@
+"""What the edits of the log make of a generation: items on top of it, and items of it that are gone.
+
+A delta is immutable; its items have the rows 0..D-1 in the order of their ids, and follow the rows of the generation
+where both are spoken of together. It is made anew after every write, in
+time that grows with the edits since the generation was written: ``crossbit index compact`` merges them.
+"""
+
+import bisect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.codes import distances
+from index.columns import Column
+from index.filters import FieldType, Filter, field_type, joined_type, kind_of, plain_values
+from index.generation import Generation
+from index.records import Append, Record
+
+Place = tuple[int | None, int]  # row in the generation, and items of it whose ids come before
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The items of one column that were deleted or replaced."""
+
+    rows: NDArray[np.int64]  # (T,) ascending, those that have a code in the column
+    starts: NDArray[np.int64]  # (T,) where the codes of each begin
+    codes: NDArray[np.uint8]  # (n, bits / 8)
+
+    def distances(self, query: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """(T,) smallest distance of each item to one (bits / 8,) query."""
+        if not len(self.rows):
+            return np.empty(0, dtype=np.int32)
+        return np.minimum.reduceat(distances(query, self.codes), self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The state of the edits at one position of the log, seen from one generation."""
+
+    records: Mapping[str, Record]  # by id, the one that counts
+    places: Mapping[str, Place]  # by id
+    first_row: int  # of the items, behind the rows of the generation
+    items: tuple[Append, ...]  # those that can be searched, by id
+    ids: tuple[str, ...]  # of ``items``
+    before: NDArray[np.int64]  # (D,) items of the generation whose ids come before
+    gone: NDArray[np.int64]  # (T,) rows of the generation, ascending
+    columns: Mapping[str, Column]
+    gone_from: Mapping[str, Gone]  # by column
+    fields: Mapping[str, FieldType]  # of the generation and the items together
+    pending: tuple[str, ...]  # ids of items without codes of the generation's model
+
+    def row_of(self, item_id: str) -> int | None:
+        """The row of an item, none where the id is not among the items."""
+        row = bisect.bisect_left(self.ids, item_id)
+        return row if row < len(self.ids) and self.ids[row] == item_id else None
+
+    def rows_matching(self, filter: Filter) -> NDArray[np.bool_]:
+        """(D,) mask of the items that satisfy a filter."""
+        return np.fromiter((filter.holds(item.metadata) for item in self.items), dtype=np.bool_, count=len(self.items))
+
+
+def make_delta(generation: Generation, records: Mapping[str, Record], known: Mapping[str, Place]) -> Delta:
+    """The delta of these records, by id; ``known`` are places looked up before."""
+    places = {item_id: known.get(item_id) or generation.items.place_of(item_id) for item_id in records}
+    fingerprint = generation.manifest.fingerprint
+    appended = [records[item_id] for item_id in sorted(records)]
+    items = tuple(one for one in appended if isinstance(one, Append) and one.fingerprint == fingerprint)
+    pending = tuple(one.id for one in appended if isinstance(one, Append) and one.fingerprint != fingerprint)
+    gone = np.array(sorted(row for row, _ in places.values() if row is not None), dtype=np.int64)
+    modalities = sorted({name for item in items for name in item.codes})
+    return Delta(
+        records=records,
+        places=places,
+        first_row=generation.manifest.items,
+        items=items,
+        ids=tuple(item.id for item in items),
+        before=np.array([places[item.id][1] for item in items], dtype=np.int64),
+        gone=gone,
+        columns={name: _column(name, items, generation) for name in modalities},
+        gone_from={name: _gone(column, gone) for name, column in generation.columns.items()},
+        fields=_fields(generation.manifest.fields, items),
+        pending=pending,
+    )
+
+
+def _column(name: str, items: Sequence[Append], generation: Generation) -> Column:
+    width = generation.manifest.bits // 8
+    codes = [item.codes.get(name, b"") for item in items]
+    counts = np.array([len(one) // width for one in codes], dtype=np.int64)
+    joined = np.frombuffer(b"".join(codes), dtype=np.uint8).reshape(-1, width)
+    rows = np.repeat(np.arange(len(items)), counts)
+    return Column(joined, rows, max_per_item=int(counts.max(initial=1)), engine=generation.engine)
+
+
+def _gone(column: Column, gone: NDArray[np.int64]) -> Gone:
+    first = np.searchsorted(column.rows, gone)
+    last = np.searchsorted(column.rows, gone, side="right")
+    counts = last - first
+    has_codes = counts > 0
+    kept = counts[has_codes]
+    starts = np.cumsum(kept) - kept
+    positions = np.arange(kept.sum()) + np.repeat(first[has_codes] - starts, kept)
+    return Gone(gone[has_codes], starts, column.codes[positions])
+
+
+def _fields(fields: Mapping[str, FieldType], items: Iterable[Append]) -> Mapping[str, FieldType]:
+    joined = dict(fields)
+    for item in items:
+        for name, value in item.metadata.items():
+            found = field_type(map(kind_of, plain_values(value)))
+            joined[name] = joined_type(joined.get(name, found), found)
+    return joined
