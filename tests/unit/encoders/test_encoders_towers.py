@@ -126,7 +126,7 @@ def test_prompts_see_both_ways_but_no_padding(name: str) -> None:
     other[0, ~visible[0]] = 7.0  # padding may hold anything
     assert torch.allclose(prompt.run(other, tower.sees(visible, other))[visible], out[visible], atol=1e-5)
     other = states.clone()
-    other[:, -1] += 1.0  # a later position reaches an earlier one
+    other[:, -1] = -other[:, -1]  # a later position reaches an earlier one
     assert not torch.allclose(prompt.run(other, tower.sees(visible, other))[:, 0], out[:, 0], atol=1e-5)
 
 
