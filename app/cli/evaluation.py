@@ -44,6 +44,7 @@ def evaluate(
     settings = open_settings()
     folder = settings.artifacts_dir / artifact
     archive = ItemArchive.open(find_archive(data_set or read_manifest(folder).data["name"], settings.data_dir))
+    note(f"{archive.info.title}; split {archive.info.split_hash[:12] or 'none'}")
     make_codes = _oracle_codes if oracle else _codes
     variants = [captions] if captions else evaluated_captions(archive)
     results = [

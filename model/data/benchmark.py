@@ -117,7 +117,7 @@ class Benchmark:
             name=self.name,
             title=f"{self.title}, {variant} ({published})",
             source=self.source,
-            revision=rows.digest()[:16],
+            revision=f"{variant}, {rows.digest()[:12]}",
             licence=self.licence,
             captions=(CAPTIONS,),
             class_names=columns.names,

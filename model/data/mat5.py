@@ -10,10 +10,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from model.errors import ArchiveError
 
@@ -43,14 +44,17 @@ def is_mat5(head: bytes) -> bool:
     return head[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
 
 
-def read_mat5(path: Path, keys: Sequence[str]) -> tuple[str, NDArray[Any]]:  # Any: cells, strings or numbers
+Value: TypeAlias = NDArray[Any]  # Any: cells as objects, strings, or numbers
+
+
+def read_mat5(path: Path, keys: Sequence[str], progress: Progress) -> tuple[str, Value]:
     """The first of the keys that the file has, and its value: cells as objects, texts as arrays of strings.
 
     Raises:
         ArchiveError: none of the keys, or the file is cut off, damaged, or claims more than it holds.
     """
     content = path.read_bytes()
-    reader = _Reader(path.name, "<" if content[126:128] == b"IM" else ">")
+    reader = _Reader(path.name, "<" if content[126:128] == b"IM" else ">", progress)
     found: dict[str, memoryview] = {}
     for matrix in reader.variables(memoryview(content)[HEADER_BYTES:]):
         key = reader.name_of(matrix)
@@ -67,9 +71,10 @@ def read_mat5(path: Path, keys: Sequence[str]) -> tuple[str, NDArray[Any]]:  # A
 class _Reader:
     """Steps from tag to tag of one file."""
 
-    def __init__(self, name: str, order: str) -> None:
+    def __init__(self, name: str, order: str, progress: Progress) -> None:
         self._name = name
         self._order = order
+        self._progress = progress
 
     def variables(self, view: memoryview) -> Iterator[memoryview]:
         """The content of each variable, unpacked."""
@@ -85,7 +90,7 @@ class _Reader:
         """The variable's name."""
         return bytes(self._parts(matrix, "a variable")[2].data).decode("latin-1")
 
-    def value(self, matrix: memoryview, where: str, depth: int = 0) -> NDArray[Any]:
+    def value(self, matrix: memoryview, where: str, depth: int = 0) -> Value:
         """An array with its axes in MATLAB's order; the last axis of characters becomes strings."""
         if not len(matrix):  # MATLAB's [] in a cell may have no content at all
             return np.empty(0)
@@ -103,7 +108,7 @@ class _Reader:
         data = self._element(matrix, name.end, where)
         return self._texts(data, shape, where) if kind == _CHAR else self._numbers(data, shape, where)
 
-    def _cells(self, view: memoryview, shape: tuple[int, ...], where: str, depth: int) -> NDArray[Any]:
+    def _cells(self, view: memoryview, shape: tuple[int, ...], where: str, depth: int) -> Value:
         count = math.prod(shape)
         if depth == MAX_DEPTH:
             raise ArchiveError(f"{self._name}: {where}: expected cells at most {MAX_DEPTH} deep, found deeper ones")
@@ -111,20 +116,21 @@ class _Reader:
             raise self._broken(where, f"it claims {count:,} cells in {len(view):,} bytes")
         cells = np.empty(count, dtype=object)
         position = 0
-        for number in range(count):
+        numbers = range(count)
+        for number in numbers if depth else self._progress.track(numbers, description=f"{self._name}: {where}"):
             place = f"{where}, cell {number + 1}"
             element = self._element(view, position, place)
             cells[number] = self.value(self._matrix(element, place), place, depth + 1)
             position = element.end
         return cells.reshape(shape, order="F")
 
-    def _numbers(self, data: _Element, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+    def _numbers(self, data: _Element, shape: tuple[int, ...], where: str) -> Value:
         values = self._array(data, _NUMBERS, where)
         if len(values) != math.prod(shape):
             raise self._broken(where, f"it claims {math.prod(shape):,} values in {len(data.data):,} bytes")
         return values.reshape(shape, order="F")
 
-    def _texts(self, data: _Element, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+    def _texts(self, data: _Element, shape: tuple[int, ...], where: str) -> Value:
         try:
             if data.kind == _UTF8:  # of which the sizes count characters
                 text = bytes(data.data).decode()
@@ -142,7 +148,7 @@ class _Reader:
             raise self._broken(where, f"its characters cannot be decoded ({error.reason})") from error
         return np.array(texts).reshape(shape[:-1])
 
-    def _array(self, data: _Element, types: dict[int, str], where: str) -> NDArray[Any]:
+    def _array(self, data: _Element, types: dict[int, str], where: str) -> Value:
         if data.kind not in types or len(data.data) % int(types[data.kind][1]):
             raise self._broken(where, f"{len(data.data):,} bytes of element type {data.kind} are no such values")
         return np.frombuffer(data.data, dtype=self._order + types[data.kind])

@@ -6,20 +6,17 @@ HDF5 files without those marks are read as well, with their arrays as they stand
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 
-from model.data.mat5 import MAX_BYTES, MAX_DEPTH
+from model.data.mat5 import MAX_BYTES, MAX_DEPTH, Value
 from model.errors import ArchiveError
 
 _PACKED_MOST = 1100  # no filter of HDF5 makes more bytes out of one
 _CELL_BYTES = 64  # what a cell costs at least, in this process
-
-Value: TypeAlias = NDArray[Any]  # Any: objects, characters or numbers
 
 
 def read_mat73(path: Path, keys: Sequence[str], progress: Progress) -> tuple[str, Value]:
@@ -57,7 +54,7 @@ class _Reader:
             raise ArchiveError(f"{self._name}: {where}: expected numbers, texts or cells, found {type(node).__name__}")
         mark = node.attrs.get("MATLAB_class")
         kind = mark.decode() if isinstance(mark, bytes) else str(mark or "")
-        if node.attrs.get("MATLAB_empty", 0):
+        if node.ndim == 1 and node.attrs.get("MATLAB_empty", 0):  # its sizes stand in its place
             return np.empty(0, dtype="U1" if kind == "char" else object)
         self._spend(node, where)
         if h5py.check_ref_dtype(node.dtype) is h5py.Reference:

@@ -130,7 +130,7 @@ def _read(path: Path, keys: Sequence[str], progress: Progress) -> _Variable:
 
         key, values = read_mat73(path, keys, progress)
     elif is_mat5(head):
-        key, values = read_mat5(path, keys)
+        key, values = read_mat5(path, keys, progress)
     else:
         raise ArchiveError(
             f"{path.name}: expected a MAT file of version 5 or 7.3, or .npy, found {head[:16]!r} in {len(head)} bytes; "

@@ -74,6 +74,7 @@ def test_own_pictures_are_found_by_what_they_show(indexed: dict[str, str], photo
 @pytest.mark.slow
 def test_what_needs_labels_or_more_pictures_says_so(indexed: dict[str, str]) -> None:
     evaluated = crossbit(indexed, "evaluate", "mine-itq", code=2)
+    assert "mine; split none" in evaluated.stderr
     assert "error: mine has no labels, and without them nothing says which items are relevant" in evaluated.stderr
     trained = crossbit(indexed, "train", "baseline", "--data", "mine", "--name", "mine-baseline", code=2)
     assert f"needs at least 200 items with an image and a text, found {PICTURES}; add 160 more" in trained.stderr

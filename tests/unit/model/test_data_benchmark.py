@@ -15,6 +15,8 @@ from model.data.benchmark import Benchmark, Variant
 from model.data.check import check_archive, check_counts
 from model.data.splits import PublishedRule
 from model.errors import ArchiveError
+from model.evaluation.codes import encode_codes
+from model.fake import FakeHasher
 from model.items import ItemArchive
 
 ROWS = 40
@@ -62,6 +64,7 @@ def test_official_downloads_become_a_sound_data_set(tmp_path: Path, name: str) -
     assert archive.info.notes["variant"] in archive.info.title
     assert f"{ROWS} items" in archive.info.title
     assert "a miniature" in archive.info.title
+    assert archive.info.revision.startswith(f"{ROWS} items, {len(archive.info.class_names)} labels, ")
     assert archive.info.notes["doubts"] == []
 
 
@@ -114,6 +117,12 @@ def test_the_split_is_that_of_the_row_in_the_files(tmp_path: Path, layout: Path)
     rows = {item.metadata["row"]: item.split for item in archive.items}
     assert {rows[row] for row in permutation[:4]} == {"query"}
     assert {rows[row] for row in permutation[4:24]} == {"train"}
+
+
+def test_evaluation_retrieves_from_everything_but_the_queries(tmp_path: Path, layout: Path) -> None:
+    codes = encode_codes(FakeHasher(16), build(MIRFLICKR, tmp_path / "home", layout))
+    assert (len(codes.query_ids), len(codes.database_ids)) == (SMALL.query, ROWS - SMALL.query)
+    assert codes.unseen.sum() == ROWS - SMALL.query - SMALL.train  # validation is no part of training
 
 
 def test_the_folder_above_the_layout_may_be_given(tmp_path: Path, layout: Path) -> None:
