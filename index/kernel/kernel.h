@@ -15,6 +15,7 @@
 #define MAX_TABLES 32
 
 #define EXPORT __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__)
 #define X86 1

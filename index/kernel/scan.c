@@ -2,8 +2,6 @@
  * passes goes to the selection. Queries are taken four at a time, so that every loaded word is used four times. */
 #include "kernel.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* Where every threshold of a group lies below this, few first words can pass and the others need not be looked at. */
 #define EARLY_LIMIT 18
 

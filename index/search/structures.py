@@ -1,6 +1,5 @@
 """What the kernel searches: planes of distinct codes, the rows of each, and tables of their substrings."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,11 +8,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from index.kernel.library import MAX_BITS, MAX_ROWS, MAX_TABLES, Library
+from index.kernel.library import MAX_BITS, MAX_ROWS, Library
 
 GROUPED_BELOW = 0.8  # distinct / codes: above, posting lists cost more than the repeats save
 LOOKED_UP_FROM = 4096  # distinct codes: below, a scan takes less time than a few cache misses
-MAX_TABLE_BITS = 22  # heads of a table of 22 bits take 16 MiB
+LOOKED_UP_BITS = 128  # longer codes have so many substrings that their tables outweigh them
+TABLE_BITS = 16  # heads stay in the cache; log2(U), as often advised, was slower at 1M codes and larger at 10M
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def prepare(library: Library, codes: NDArray[np.uint8]) -> Structures:
         ordered = plane[order]
         is_first[1:] |= ordered[1:] != ordered[:-1]
     firsts = np.flatnonzero(is_first)
-    if len(firsts) > GROUPED_BELOW * count and bits > 16:
+    if len(firsts) > GROUPED_BELOW * count and bits > TABLE_BITS:
         return Structures(bits, count, planes, None, None, ())
     distinct = np.ascontiguousarray(planes[:, order[firsts]])
     starts = np.append(firsts, count).astype(np.uint32)
@@ -101,19 +101,10 @@ def prepare(library: Library, codes: NDArray[np.uint8]) -> Structures:
 
 
 def _tables(library: Library, distinct: NDArray[np.uint64], bits: int) -> tuple[Table, ...]:
-    """Tables of substrings of about log2(U) bits: the length that balances lookups and candidates."""
-    count = distinct.shape[1]
-    if bits <= 16:
-        return (Table(0, bits, *library.table(distinct, 0, bits)),)
-    if count < LOOKED_UP_FROM:
+    if bits > TABLE_BITS and (distinct.shape[1] < LOOKED_UP_FROM or bits > LOOKED_UP_BITS):
         return ()
-    number = table_count(bits, count)
+    number = -(-bits // TABLE_BITS)
     edges = [bits * table // number for table in range(number + 1)]
     return tuple(
         Table(first, end - first, *library.table(distinct, first, end - first)) for first, end in pairwise(edges)
     )
-
-
-def table_count(bits: int, distinct: int) -> int:
-    """How many substrings of nearly equal length a code is cut into."""
-    return min(MAX_TABLES, max(-(-bits // MAX_TABLE_BITS), round(bits / math.log2(distinct))))
