@@ -1,11 +1,12 @@
 """`crossbit bench …`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.options import SERVING, AsJson, open_settings
-from app.show import show_json, show_table
+from app.show import note, show_json, show_table
 
 cli = typer.Typer()
 bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
@@ -30,3 +31,36 @@ def bench_service(
         show_json(measured)
     else:
         show_table(*as_table(measured))
+
+
+@bench.command("index")
+def bench_search(
+    n: Annotated[int, typer.Option("--n", min=100, max=100_000_000, help="Codes to draw.")] = 1_000_000,
+    bits: Annotated[int, typer.Option(min=8, max=512, help="Code length, a multiple of 8.")] = 64,
+    kind: Annotated[str, typer.Option(help="How codes are drawn: random, learned or collapsed.")] = "learned",
+    codes: Annotated[
+        Path | None, typer.Option(help="An .npz file with uint8 codes (N, bits / 8), and perhaps queries, instead.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the codes drawn.")] = 0,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Also draw the ratios into this SVG file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the index with faiss, usearch and numpy on one thread, and with what the processor can do at most."""
+    from app.bench.codes import Kind, draw_codes, read_codes
+    from app.bench.index import as_table, bench_index, plot
+
+    if bits % 8:
+        raise typer.BadParameter(f"--bits: expected a multiple of 8, found {bits}")
+    drawn = {one.value: one for one in Kind if one is not Kind.FILE}
+    if kind not in drawn:
+        raise typer.BadParameter(f"--kind: expected one of {', '.join(drawn)}, found {kind!r}")
+    measured = bench_index(draw_codes(drawn[kind], n, bits, seed) if codes is None else read_codes(codes))
+    if plot_file is not None:
+        plot(measured, plot_file)
+    if as_json:
+        show_json(measured)
+        return
+    show_table(*as_table(measured))
+    ceilings = ", ".join(f"{name.removesuffix('_per_s')} {value:,.0f}" for name, value in measured["ceilings"].items())
+    note(f"ceilings in queries per s: {ceilings}; memory {measured['bandwidth_gb_per_s']:.1f} GB/s")
+    note(f"instruction sets: {', '.join(measured['instruction_sets'])}; distinct codes: {measured['distinct']:,}")

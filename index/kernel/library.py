@@ -2,7 +2,7 @@
 
 import ctypes
 import functools
-from ctypes import POINTER, Structure, c_bool, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_bool, c_int32, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -106,6 +106,9 @@ class Library:
         self._live = library.crossbit_live
         self._live.argtypes = (c_int64, c_void_p, c_void_p, c_void_p, c_void_p)
         self._live.restype = None
+        self._count = library.crossbit_count
+        self._count.argtypes = (c_void_p, c_int64, c_int64, c_int32)
+        self._count.restype = c_uint64
         self._best_level = library.crossbit_best_level
         self._best_level.restype = c_int32
         self.best_level = Level(self._best_level())
@@ -140,6 +143,10 @@ class Library:
         live = np.empty(len(starts) - 1, dtype=np.uint32)
         self._live(len(live), address(starts), address(rows), address(mask), address(live))
         return live
+
+    def count(self, words: NDArray[np.uint64], rounds: int, level: Level) -> int:
+        """Bits counted in that many passes over the words: the most that a scan could do, for benchmarks."""
+        return int(self._count(address(words), len(words), rounds, level))
 
     def search(
         self,

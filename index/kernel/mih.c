@@ -7,8 +7,8 @@
 #include <string.h>
 
 /* Costs, in units of one entry of a blocked scan. */
-#define PROBE_COST 5
-#define CANDIDATE_COST(words) (4 + 8 * (words)) /* each word is a cache line of its own */
+#define PROBE_COST 6
+#define CANDIDATE_COST(words) (32 * (words) - 16) /* each word is a cache line of its own */
 #define BUCKETS 64 /* read together */
 #define CODES 128 /* compared together */
 

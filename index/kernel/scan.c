@@ -122,56 +122,66 @@ TARGET_AVX2 static void scan_avx2(const segment *g, int64_t low, int64_t high, c
 
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512vpopcntdq,popcnt")))
 
-/* Hands over the lanes of one vector that pass, and returns the threshold that remains. */
-TARGET_AVX512 static __attribute__((noinline)) __m512i take_lanes(selection *s, const segment *g, int64_t first,
-                                                                   __m512i far, __mmask8 valid) {
-    uint32_t mask = _mm512_cmple_epi64_mask(far, _mm512_set1_epi64(s->accept)) & valid;
+/* Hands over the lanes of one vector that pass. */
+TARGET_AVX512 static __attribute__((noinline)) void take_lanes(selection *s, const segment *g, int64_t first,
+                                                               __m512i far, uint32_t mask) {
     uint64_t lanes[8];
     _mm512_storeu_si512(lanes, far);
     for (; mask; mask &= mask - 1) {
         int32_t lane = __builtin_ctz(mask);
         selection_take(s, g, first + lane, (int32_t)lanes[lane]);
     }
-    return _mm512_set1_epi64(s->accept + 1);
 }
 
-/* Scans for `group` queries, `vectors` x 8 entries at a time. A distance below the limit makes its difference
- * negative, so one test of the signs covers all vectors. */
+/* One step: `vectors` x 8 entries from i on, against `group` queries. A distance below the limit makes their
+ * difference negative, so one test of the signs covers all. `valid` are the lanes that exist, of a single vector. */
+INLINE TARGET_AVX512 void avx512_step(const int32_t words, const bool early, const int32_t group,
+                                      const int32_t vectors, const segment *g, int64_t i, const __mmask8 valid,
+                                      __m512i query[4][MAX_WORDS], __m512i *limit, selection *s) {
+    __m512i far[4][4];
+    for (int32_t a = 0; a < group; a++)
+        for (int32_t v = 0; v < vectors; v++) far[a][v] = _mm512_setzero_si512();
+    for (int32_t w = 0; w < words; w++) {
+        for (int32_t v = 0; v < vectors; v++) {
+            __m512i x = _mm512_maskz_loadu_epi64(valid, g->planes + w * g->count + i + 8 * v);
+            for (int32_t a = 0; a < group; a++) {
+                __m512i ones = _mm512_popcnt_epi64(_mm512_xor_si512(x, query[a][w]));
+                far[a][v] = _mm512_add_epi64(far[a][v], ones);
+            }
+        }
+        if (w + 1 < words && (w || !early)) continue;
+        __m512i signs = _mm512_setzero_si512();
+        for (int32_t a = 0; a < group; a++)
+            for (int32_t v = 0; v < vectors; v += 2) {
+                __m512i one = _mm512_sub_epi64(far[a][v], limit[a]);
+                __m512i other = v + 1 < vectors ? _mm512_sub_epi64(far[a][v + 1], limit[a]) : one;
+                signs = _mm512_ternarylogic_epi64(signs, one, other, 0xFE); /* or of the three */
+            }
+        if (__builtin_expect(!_mm512_movepi64_mask(signs), 1)) return;
+    }
+    for (int32_t a = 0; a < group; a++) {
+        for (int32_t v = 0; v < vectors; v++) {
+            uint32_t mask = _mm512_cmplt_epi64_mask(far[a][v], limit[a]) & valid;
+            if (mask) take_lanes(s + a, g, i + 8 * v, far[a][v], mask);
+        }
+        limit[a] = _mm512_set1_epi64(s[a].accept + 1);
+    }
+}
+
 INLINE TARGET_AVX512 void avx512_words(const int32_t words, const bool early, const int32_t group,
                                        const int32_t vectors, const segment *g, int64_t low, int64_t high,
                                        const uint64_t *queries, selection *s) {
-    __m512i limit[4], far[4][4], query[4][MAX_WORDS];
+    __m512i limit[4], query[4][MAX_WORDS];
     for (int32_t a = 0; a < group; a++) {
         limit[a] = _mm512_set1_epi64(s[a].accept + 1);
         for (int32_t w = 0; w < words; w++) query[a][w] = _mm512_set1_epi64((int64_t)queries[a * words + w]);
     }
-    for (int64_t i = low; i < high; i += 8 * vectors) {
-        __mmask8 valid[4];
-        for (int32_t v = 0; v < vectors; v++) {
-            int64_t left = high - i - 8 * v;
-            valid[v] = left >= 8 ? 255 : left <= 0 ? 0 : (__mmask8)((1 << left) - 1);
-        }
-        __m512i signs = _mm512_setzero_si512();
-        for (int32_t w = 0; w < words; w++) {
-            for (int32_t v = 0; v < vectors; v++) {
-                const uint64_t *plane = g->planes + w * g->count + i + 8 * v;
-                __m512i x = valid[v] == 255 ? _mm512_loadu_si512(plane) : _mm512_maskz_loadu_epi64(valid[v], plane);
-                for (int32_t a = 0; a < group; a++) {
-                    __m512i ones = _mm512_popcnt_epi64(_mm512_xor_si512(x, query[a][w]));
-                    far[a][v] = w ? _mm512_add_epi64(far[a][v], ones) : ones;
-                }
-            }
-            if (w && w + 1 < words) continue;
-            if (w == 0 && words > 1 && !early) continue;
-            for (int32_t a = 0; a < group; a++)
-                for (int32_t v = 0; v < vectors; v++)
-                    signs = _mm512_or_si512(signs, _mm512_sub_epi64(far[a][v], limit[a]));
-            if (!_mm512_movepi64_mask(signs)) goto next;
-            if (w == 0 && words > 1) signs = _mm512_setzero_si512();
-        }
-        for (int32_t a = 0; a < group; a++)
-            for (int32_t v = 0; v < vectors; v++) limit[a] = take_lanes(s + a, g, i + 8 * v, far[a][v], valid[v]);
-    next:;
+    int64_t i = low;
+    for (; i + 8 * vectors <= high; i += 8 * vectors)
+        avx512_step(words, early, group, vectors, g, i, 255, query, limit, s);
+    for (; i < high; i += 8) {
+        __mmask8 valid = high - i >= 8 ? 255 : (__mmask8)((1 << (high - i)) - 1);
+        avx512_step(words, early, group, 1, g, i, valid, query, limit, s);
     }
 }
 
