@@ -77,7 +77,7 @@ class FeatureEncoder:
 
     def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """RGB images -> (B, image_dim)."""
-        keys = [_image_key(image) for image in images]
+        keys = [image_key(image) for image in images]
         return _through_cache(self._images, keys, images, self._image_forward, self.backbone.image_dim)
 
     def encode_texts(self, texts: Sequence[str]) -> TextFeatures:
@@ -146,7 +146,8 @@ def _parts(inputs: Sequence[Input], size: int) -> list[Sequence[Input]]:
     return [inputs[start : start + size] for start in range(0, len(inputs), size)]
 
 
-def _image_key(image: Image) -> str:
+def image_key(image: Image) -> str:
+    """Content hash (hex) of the pixels."""
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
 
 
