@@ -62,12 +62,13 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def note_skipped(skipped: Sequence[Skipped]) -> None:
-    """List items that were left out, with the reasons."""
+def note_skipped(skipped: Sequence[Skipped], total: int | None = None) -> None:
+    """List items that were left out, with the reasons; ``total`` where only the first of them are given."""
     for one in skipped[:LISTED_SKIPPED]:
         note(f"skipped {one.id}: {one.reason}")
-    if len(skipped) > LISTED_SKIPPED:
-        note(f"skipped {len(skipped) - LISTED_SKIPPED:,} more")
+    more = (len(skipped) if total is None else total) - LISTED_SKIPPED
+    if more > 0:
+        note(f"skipped {more:,} more")
 
 
 def data_progress() -> "Progress":

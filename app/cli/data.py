@@ -73,32 +73,47 @@ def list_data(as_json: AsJson = False) -> None:
 
 @cli.command("import", rich_help_panel=DATA_AND_MODELS)
 def import_data(
-    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest that ends in .csv or .jsonl.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of images; manifest that ends in .csv, .jsonl or .parquet; or .tar shards: a file, their "
+            "folder, or a pattern such as 'train-{000..012}.tar'."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="Name of the data set.")],
     images: Annotated[
         Path | None, typer.Option(help="Folder of a manifest's images; the manifest's own if left out.")
     ] = None,
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Leave the images where they are, unread, and refer to them."),
+    ] = False,
+    group_duplicates: Annotated[
+        bool, typer.Option("--group-duplicates", help="Keep pictures that look alike on one side of the split.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Import your own images and texts as a data set; an earlier import of that name is replaced."""
     from app.jobs import Skipped
     from app.lookup import any_artifact
-    from model.data.importing import import_source, read_source
+    from model.data.importing import Choices, check_rows, import_source, read_source
 
     settings = open_settings()
     listed = read_source(source, images)
-    with progress("importing", len(listed.records)) as advance:
-        imported = import_source(listed, name, settings.data_dir, advance=advance)
-    note_skipped([Skipped(one.where, one.reason) for one in imported.skipped])
-    items = imported.items
+    with data_progress() as bar:
+        task = bar.add_task("listing", total=None)
+        rows = check_rows(listed, advance=lambda count: bar.advance(task, count))
+    with progress("importing", rows) as advance:
+        imported = import_source(listed, name, settings.data_dir, Choices(link, group_duplicates), advance=advance)
+    note_skipped([Skipped(one.where, one.reason) for one in imported.skipped], imported.left_out)
     entry = {
         "data": name,
-        "items": len(items),
-        "images": sum(item.image is not None for item in items),
-        "texts": sum(len(texts) for item in items for texts in item.texts.values()),
+        "items": imported.items,
+        "images": imported.images,
+        "texts": imported.texts,
         "classes": len(imported.class_names),
-        "skipped": len(imported.skipped),
-        "splits": dict(sorted(imported.splits.items())),
+        "skipped": imported.left_out,
+        "splits": imported.splits,
     }
     show_entry(entry, as_json=as_json)
     note(f"next: crossbit index build {name} --artifact {any_artifact(settings) or 'ARTIFACT'} --data {name}")

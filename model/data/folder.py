@@ -13,45 +13,51 @@ MAX_SIDECAR_BYTES = 64 * 1024
 
 
 def read_folder(folder: Path) -> Source:
-    """List the images of a folder and of the folders in it, in the order of their names; hidden ones are no part.
+    """The images of a folder and of the folders in it, in the order of their names; hidden ones are no part.
 
     Links to files are images like others (see ``importing`` on where they may lead), links to folders are skipped.
 
     Raises:
         ArchiveError: there is no image.
     """
-    records: list[Record] = []
     skipped: list[Skipped] = []
+    for row in _rows(folder):
+        if isinstance(row, Record):
+            return Source(folder.resolve().name, folder, lambda: _rows(folder))
+        skipped.append(row)
+    found = "; ".join(f"{one.where}: {one.reason}" for one in skipped[:3]) or "no file at all"
+    raise ArchiveError(f"{folder}: expected images to import, found none ({found})")
+
+
+def _rows(folder: Path) -> Iterator[Record | Skipped]:
     others: Counter[str] = Counter()
-    for path in _walk(folder, skipped):
+    for path in _walk(folder):
+        if isinstance(path, Skipped):
+            yield path
+            continue
         suffix = path.suffix.lower()
         name = path.relative_to(folder).as_posix()
         if suffix not in SUFFIXES:
             others[suffix or path.name] += suffix != ".txt"
             continue
         try:
-            records.append(_record(path, name))
+            yield _record(path, name)
         except (ValueError, OSError) as error:
-            skipped.append(Skipped(_printable(name), str(error)))
+            yield Skipped(_printable(name), str(error))
     readable = " ".join(sorted(SUFFIXES))
-    skipped += [
-        Skipped(f"{count} {suffix} file{'s' * (count > 1)}", f"not of an image format that is read: {readable}")
-        for suffix, count in sorted(others.items())
-        if count
-    ]
-    if not records:
-        found = "; ".join(f"{one.where}: {one.reason}" for one in skipped[:3]) or "no file at all"
-        raise ArchiveError(f"{folder}: expected images to import, found none ({found})")
-    return Source(folder.resolve().name, folder, records, skipped)
+    for suffix, count in sorted(others.items()):
+        if count:
+            reason = f"not of an image format that is read: {readable}"
+            yield Skipped(f"{count} {suffix} file{'s' * (count > 1)}", reason)
 
 
-def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path | Skipped]:
     for directory, folders, files in os.walk(folder):
         visible = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         linked = [name for name in visible if Path(directory, name).is_symlink()]
         for name in linked:
             where = Path(directory, name).relative_to(folder).as_posix()
-            skipped.append(Skipped(_printable(where), "a link to a folder; links to folders are not followed"))
+            yield Skipped(_printable(where), "a link to a folder; links to folders are not followed")
         folders[:] = [name for name in visible if name not in linked]
         yield from (Path(directory, name) for name in sorted(files) if not name.startswith("."))
 

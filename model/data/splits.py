@@ -6,7 +6,7 @@ generator, so the split is the same on every platform and library version. The p
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,38 +38,44 @@ class SplitRule:
     max_query_group: int  # larger groups are near-duplicate series: never query or validation
 
 
-def own_rule(members: Sequence[Member]) -> SplitRule:
+def own_rule(items: int, may_query: int) -> SplitRule:
     """The rule for data that comes without a split; groups of any size are kept whole.
 
     Query and validation get a tenth each of the items that may query, at most 2,000 and 1,000; a fifth of the rest of
     the items is the unseen database.
     """
-    tenth = sum(member.may_query for member in members) // 10
+    tenth = may_query // 10
     query, validation = min(tenth, MAX_QUERY), min(tenth, MAX_VALIDATION)
-    unseen = (len(members) - query - validation) // 5
+    unseen = (items - query - validation) // 5
     return SplitRule(SEED, query, validation, unseen, max_query_group=max(query, validation))
 
 
 def assign_splits(members: Sequence[Member], rule: SplitRule) -> dict[str, str]:
-    """The split of every item id: whole groups in seeded order, queries first, then validation, then unseen.
-
-    A group enters a split only where it fits into what is still wanted, so each target is met exactly whenever groups
-    of one item remain. Groups with an item that may not query never become query or validation.
-    """
+    """The split of every item id: groups in seeded order, then as ``split_groups`` says."""
     groups: dict[str, list[Member]] = {}
     for member in members:
         groups.setdefault(member.group, []).append(member)
     pool = [groups[name] for name in seeded_order(groups, rule.seed)]
-    small = [group for group in pool if len(group) <= rule.max_query_group and all(item.may_query for item in group)]
-    splits: dict[str, str] = {}
-    for split, target, candidates in (
-        ("query", rule.query, small),
-        ("validation", rule.validation, small),
-        ("unseen", rule.unseen, pool),
-    ):
-        free = (group for group in candidates if group[0].id not in splits)
-        splits |= {item.id: split for group in _fill(free, target) for item in group}
-    return {member.id: splits.get(member.id, "train") for member in members}
+    splits = split_groups([len(group) for group in pool], [all(one.may_query for one in group) for group in pool], rule)
+    of_group = {group[0].group: split for group, split in zip(pool, splits, strict=True)}
+    return {member.id: of_group[member.group] for member in members}
+
+
+def split_groups(sizes: Sequence[int], may_query: Sequence[bool], rule: SplitRule) -> list[str]:
+    """The split of each group, given in seeded order: queries first, then validation, then unseen, the rest is train.
+
+    A group enters a split only where it fits into what is still wanted, so each target is met exactly whenever groups
+    of one item remain. Groups with an item that may not query never become query or validation.
+    """
+    splits = ["train"] * len(sizes)
+    for split, target in (("query", rule.query), ("validation", rule.validation), ("unseen", rule.unseen)):
+        wanted = target
+        for group, size in enumerate(sizes):
+            small = split == "unseen" or (size <= rule.max_query_group and may_query[group])
+            if splits[group] == "train" and small and size <= wanted:
+                wanted -= size
+                splits[group] = split
+    return splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +117,22 @@ class PublishedRule:
 
 def seeded_order(names: Iterable[str], seed: int) -> list[str]:
     """The names in the order of SHA-256("<seed>:<name>"); ties cannot happen between different names."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    return sorted(names, key=lambda name: seeded_digest(name, seed))
+
+
+def seeded_digest(name: str, seed: int) -> bytes:
+    """SHA-256("<seed>:<name>")."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
 def split_hash(splits: Mapping[str, str]) -> str:
     """SHA-256 (hex) over the lines "id split" in id order."""
-    lines = (f"{item_id} {splits[item_id]}\n" for item_id in sorted(splits))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return ordered_split_hash(sorted(splits.items()))
 
 
-def _fill(groups: Iterable[list[Member]], target: int) -> Iterator[list[Member]]:
-    wanted = target
-    for group in groups:
-        if len(group) <= wanted:
-            wanted -= len(group)
-            yield group
+def ordered_split_hash(splits: Iterable[tuple[str, str]]) -> str:
+    """``split_hash`` of pairs (id, split) that are in id order."""
+    digest = hashlib.sha256()
+    for item_id, split in splits:
+        digest.update(f"{item_id} {split}\n".encode())
+    return digest.hexdigest()

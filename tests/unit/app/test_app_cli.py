@@ -348,7 +348,7 @@ def test_ctrl_c_ends_an_import_with_one_line_and_leaves_nothing(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("model.data.importing.read_picture", interrupted)
+    monkeypatch.setattr("model.data.importing.make_picture", interrupted)
     ended = run("import", photos, "--name", "mine")
     assert (ended.code, ended.err.strip()) == (130, "interrupted; nothing half-written was left behind")
     assert [path.name for path in (home / "data").iterdir()] == ["tiny"]

@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 
 from model.data.folder import read_folder
+from model.data.records import Record, Skipped, Source
 from model.errors import ArchiveError
+
+
+def records(source: Source) -> list[Record]:
+    return [row for row in source.rows() if isinstance(row, Record)]
+
+
+def skipped(source: Source) -> list[Skipped]:
+    return [row for row in source.rows() if isinstance(row, Skipped)]
 
 
 def put(folder: Path, *names: str, text: str = "") -> None:
@@ -15,7 +24,7 @@ def put(folder: Path, *names: str, text: str = "") -> None:
 
 def test_images_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:
     put(tmp_path, "b.PNG", "a.jpg", "sub/c.webp", "sub/deep/d.tiff")
-    assert [record.where for record in read_folder(tmp_path).records] == [
+    assert [record.where for record in records(read_folder(tmp_path))] == [
         "a.jpg",
         "b.PNG",
         "sub/c.webp",
@@ -27,13 +36,13 @@ def test_a_caption_file_beside_the_image_gives_a_text_a_line(tmp_path: Path) -> 
     put(tmp_path, "a.jpg", "b.jpg")
     put(tmp_path, "a.txt", text="\ufeffa red apple\n\n  on a table  \n")
     put(tmp_path, "b.jpg.txt", text="a pear")
-    assert [record.texts for record in read_folder(tmp_path).records] == [("a red apple", "on a table"), ("a pear",)]
+    assert [record.texts for record in records(read_folder(tmp_path))] == [("a red apple", "on a table"), ("a pear",)]
 
 
 def test_without_a_caption_the_files_name_is_the_text(tmp_path: Path) -> None:
     put(tmp_path, "red-apple_02.jpg", "pear.jpg")
     put(tmp_path, "pear.txt", text="\n")
-    assert {record.id: record.texts for record in read_folder(tmp_path).records} == {
+    assert {record.id: record.texts for record in records(read_folder(tmp_path))} == {
         "red-apple_02.jpg": ("red apple",),
         "pear.jpg": ("pear",),
     }
@@ -41,7 +50,7 @@ def test_without_a_caption_the_files_name_is_the_text(tmp_path: Path) -> None:
 
 def test_where_an_image_was_found_is_kept_as_metadata(tmp_path: Path) -> None:
     put(tmp_path, "my trip/a b.jpg")
-    record = read_folder(tmp_path).records[0]
+    record = records(read_folder(tmp_path))[0]
     assert record.metadata == {"file": "my trip/a b.jpg"}
     assert record.id.startswith("my-trip-a-b.jpg-")
 
@@ -49,13 +58,13 @@ def test_where_an_image_was_found_is_kept_as_metadata(tmp_path: Path) -> None:
 def test_hidden_files_and_folders_are_no_part_of_it(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", ".hidden.jpg", ".git/b.jpg", "__MACOSX/c.jpg", ".DS_Store")
     source = read_folder(tmp_path)
-    assert [record.where for record in source.records] == ["a.jpg"]
-    assert source.skipped == []
+    assert [record.where for record in records(source)] == ["a.jpg"]
+    assert skipped(source) == []
 
 
 def test_other_files_are_counted_by_their_suffix(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", "1.heic", "2.HEIC", "film.mov", "README")
-    assert [one.where for one in read_folder(tmp_path).skipped] == ["2 .heic files", "1 .mov file", "1 README file"]
+    assert [one.where for one in skipped(read_folder(tmp_path))] == ["2 .heic files", "1 .mov file", "1 README file"]
 
 
 def test_links_to_folders_are_skipped(tmp_path: Path) -> None:
@@ -63,15 +72,15 @@ def test_links_to_folders_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos" / "loop").symlink_to(tmp_path / "photos")
     source = read_folder(tmp_path / "photos")
-    assert [record.where for record in source.records] == ["a.jpg"]
-    assert [one.where for one in source.skipped] == ["linked", "loop"]
+    assert [record.where for record in records(source)] == ["a.jpg"]
+    assert [one.where for one in skipped(source)] == ["linked", "loop"]
 
 
 def test_a_caption_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     put(tmp_path, "photos/apple.jpg")
     put(tmp_path, "secret", text="secret")
     (tmp_path / "photos" / "apple.txt").symlink_to(tmp_path / "secret")
-    assert read_folder(tmp_path / "photos").records[0].texts == ("apple",)
+    assert records(read_folder(tmp_path / "photos"))[0].texts == ("apple",)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +90,8 @@ def test_a_caption_that_is_no_small_text_leaves_its_image_out(tmp_path: Path, ca
     put(tmp_path, "a.jpg", "b.jpg")
     (tmp_path / "a.txt").write_bytes(caption)
     source = read_folder(tmp_path)
-    assert [record.where for record in source.records] == ["b.jpg"]
-    assert reason in source.skipped[0].reason
+    assert [record.where for record in records(source)] == ["b.jpg"]
+    assert reason in skipped(source)[0].reason
 
 
 def test_a_folder_without_images_says_what_it_found(tmp_path: Path) -> None:

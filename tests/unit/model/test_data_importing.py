@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from model.data.check import check_archive
-from model.data.importing import Imported, import_source, read_source
+from model.data.importing import Choices, Imported, check_rows, import_source, read_source
 from model.data.manifest import read_manifest
 from model.errors import ArchiveError
 from model.images import decode_image
@@ -34,8 +35,10 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Import:
-    def run(source: Path, images: Path | None = None, name: str = "mine") -> Imported:
-        return import_source(read_source(source, images), name, tmp_path / "data")
+    def run(source: Path, images: Path | None = None, name: str = "mine", **choices: bool) -> Imported:
+        listed = read_source(source, images)
+        check_rows(listed)
+        return import_source(listed, name, tmp_path / "data", Choices(**choices))
 
     return run
 
@@ -102,7 +105,7 @@ def test_bad_images_are_left_out_with_the_reason(photos: Path, run: Import) -> N
     imported = run(photos)
     assert {one.where for one in imported.skipped} == {"text.jpg", "cut.png"}
     assert all("expected a whole image" in one.reason for one in imported.skipped)
-    assert (len(imported.items), opened(imported).info.notes) == (3, {"skipped": 2})
+    assert (imported.items, opened(imported).info.notes) == (3, {"skipped": 2})
 
 
 def test_links_may_lead_anywhere_inside_the_folder_and_nowhere_else(photos: Path, run: Import) -> None:
@@ -112,7 +115,7 @@ def test_links_may_lead_anywhere_inside_the_folder_and_nowhere_else(photos: Path
     (photos / "dangling.png").symlink_to(photos / "nothing")
     (photos / "loop.png").symlink_to(photos / "loop.png")
     imported = run(photos)
-    assert {item.id for item in imported.items} == {"a.png", "b.png", "c.png", "in.png"}
+    assert set(by_id(imported)) == {"a.png", "b.png", "c.png", "in.png"}
     reasons = {one.where: one.reason for one in imported.skipped}
     assert "leads out of the folder" in reasons["out.png"]
     assert "no file" in reasons["dangling.png"]
@@ -124,7 +127,7 @@ def test_a_manifest_cannot_climb_out(photos: Path, run: Import, name: str) -> No
     (photos.parent / "outside.png").write_bytes(picture(50))
     path = manifest(photos, "id,image", "1,a.png", f"2,{name.format(parent=photos.parent)}")
     imported = run(path, photos)
-    assert [item.id for item in imported.items] == ["1"]
+    assert list(by_id(imported)) == ["1"]
     assert "leads out of the folder" in imported.skipped[0].reason
 
 
@@ -212,7 +215,7 @@ def test_an_earlier_import_stays_when_the_next_one_fails(
         run(photos)
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine"]
-    assert [path.name for path in (tmp_path / "data" / "mine").iterdir()] == ["archive.zip"]
+    assert [path.name for path in (tmp_path / "data" / "mine").iterdir()] == ["archive.sqlite"]
     assert find_archive("mine", tmp_path / "data").read_bytes() == before
 
 
@@ -255,4 +258,84 @@ def test_too_many_labels_are_no_classes(photos: Path, run: Import, monkeypatch: 
 def test_a_manifest_is_read_from_beside_its_images(photos: Path) -> None:
     path = photos / "d.jsonl"
     path.write_text('{"image": "a.png", "text": "x"}')
-    assert read_source(path) == read_manifest(path, photos)
+    assert list(read_source(path).rows()) == list(read_manifest(path, photos).rows())
+    assert read_source(path).root == photos
+
+
+def split_rows(photos: Path, splits: list[str], groups: list[str] | None = None) -> Path:
+    rows = zip(splits, groups or [""] * len(splits), strict=True)
+    lines = [f"{number},a.png,text {number},{split},{group}" for number, (split, group) in enumerate(rows)]
+    return manifest(photos, "id,image,text,split,group", *lines)
+
+
+def test_a_given_split_is_kept_even_where_images_are_equal(photos: Path, run: Import) -> None:
+    imported = run(split_rows(photos, ["train", "query", "validation", "unseen", "database"]), photos)
+    assert imported.splits == {"query": 1, "train": 1, "unseen": 2, "validation": 1}
+    archive = opened(imported)
+    assert [item.split for item in archive.items] == ["train", "query", "validation", "unseen", "unseen"]
+    assert (archive.info.split_seed, archive.info.notes["split"]) == (1814, "as given")
+    assert len(archive.database()) == 3
+
+
+@pytest.mark.parametrize(
+    ("splits", "groups", "message"),
+    [
+        (["train", "test"], ["", ""], r"line 3, split: expected one of train, unseen, validation, query, database"),
+        (["train", ""], ["", ""], r"line 3, split: expected one on every row or on none"),
+        (["train", "query"], ["g", "g"], r"expected each group in one split, found the group 'g' in query and train"),
+    ],
+)
+def test_a_given_split_is_checked(
+    photos: Path, run: Import, splits: list[str], groups: list[str], message: str
+) -> None:
+    with pytest.raises(ArchiveError, match=message):
+        run(split_rows(photos, splits, groups), photos)
+
+
+def test_linked_images_stay_where_they_are_and_are_not_read(photos: Path, run: Import) -> None:
+    (photos / "broken.png").write_text("no picture")
+    imported = run(photos, link=True)
+    archive = opened(imported)
+    assert (imported.items, imported.left_out) == (4, 0)
+    assert [item.image for item in archive.items] == ["a.png", "b.png", "broken.png", "c.png"]
+    assert archive.read_image(archive.items[0]) == picture(0)
+    (photos / "a.png").unlink()
+    with pytest.raises(ArchiveError, match=r"item a\.png: no file .*expected it at .*photos/a\.png"):
+        archive.read_image(archive.items[0])
+
+
+def test_a_wrong_root_of_linked_images_is_found_at_once(photos: Path, run: Import) -> None:
+    path = manifest(photos, "id,image", *(f"{number},x{number}.png" for number in range(101)))
+    with pytest.raises(ArchiveError, match=r"found none of the first 100 .* name their folder with --images"):
+        run(path, photos, link=True)
+
+
+def alike(photos: Path) -> Path:
+    """300 pictures of noise, each of the last 100 a brighter twin of one before."""
+    generator = np.random.default_rng(7)
+    for number in range(200):
+        pixels = generator.integers(20, 220, (8, 8, 3), dtype=np.uint8)
+        large = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+        large.save(photos / f"{number:03}.png")
+        if number < 100:
+            large.point(lambda value: value + 2).save(photos / f"{number + 200:03}.png")
+    lines = [f"{number},{number:03}.png,text {number}" for number in range(300)]
+    return manifest(photos, "id,image,text", *lines)
+
+
+def test_near_duplicates_share_a_side_of_the_split_where_asked(photos: Path, run: Import) -> None:
+    path = alike(photos)
+    without, with_groups = by_id(run(path, photos)), by_id(run(path, photos, group_duplicates=True))
+    twins = [(str(number), str(number + 200)) for number in range(100)]
+    assert all(with_groups[one].group == with_groups[other].group for one, other in twins)
+    assert len({item.group for item in with_groups.values()}) == 200
+    assert any(without[one].split != without[other].split for one, other in twins)
+    assert all(with_groups[one].split == with_groups[other].split for one, other in twins)
+
+
+def test_an_earlier_versions_import_is_replaced(photos: Path, run: Import, tmp_path: Path) -> None:
+    old = tmp_path / "data" / "mine" / "archive.zip"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    run(photos)
+    assert not old.exists()

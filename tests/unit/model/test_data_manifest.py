@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from model.data.importing import check_rows
 from model.data.manifest import MAX_LINE_CHARS, read_manifest
 from model.data.records import Record
 from model.errors import ArchiveError
@@ -32,7 +33,9 @@ def table(folder: Path, *lines: str) -> Path:
 
 
 def records(path: Path) -> Sequence[Record]:
-    return read_manifest(path).records
+    source = read_manifest(path)
+    check_rows(source)
+    return [row for row in source.rows() if isinstance(row, Record)]
 
 
 def test_a_json_line_is_an_item(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.records import Record, check_distinct, check_id, id_of_file, words_of_file
+from model.data.records import check_id, id_of_file, words_of_file
 from model.errors import ArchiveError
 
 
@@ -47,9 +47,3 @@ def test_a_callers_id_is_kept(item_id: str) -> None:
 def test_an_id_that_urls_would_change_is_refused(item_id: str) -> None:
     with pytest.raises(ArchiveError, match="row 1: expected an id"):
         check_id(item_id, "row 1")
-
-
-def test_two_rows_with_one_id_are_both_named() -> None:
-    rows = [Record("d.csv line 2", "a", "a.jpg"), Record("d.csv line 3", "b", "b.jpg"), Record("d.csv line 9", "a", "")]
-    with pytest.raises(ArchiveError, match=r"d\.csv line 9 and d\.csv line 2 both have the id 'a'"):
-        check_distinct(rows)

@@ -75,18 +75,18 @@ def test_the_split_hash_depends_on_ids_and_splits_but_not_on_their_order() -> No
 
 def test_data_without_a_split_gets_tenths_and_a_fifth_of_the_rest() -> None:
     items = [Member(f"i{number}", f"g{number}", may_query=True) for number in range(1000)]
-    counts = Counter(assign_splits(items, own_rule(items)).values())
+    counts = Counter(assign_splits(items, own_rule(len(items), sum(item.may_query for item in items))).values())
     assert counts == {"query": 100, "validation": 100, "unseen": 160, "train": 640}
 
 
 def test_large_data_has_bounded_queries_and_validation() -> None:
-    rule = own_rule([Member(f"i{number}", f"g{number}", may_query=True) for number in range(50_000)])
+    rule = own_rule(50_000, 50_000)
     assert (rule.seed, rule.query, rule.validation, rule.unseen) == (1814, 2_000, 1_000, 9_400)
 
 
 def test_few_items_that_may_query_are_not_all_taken_from_training() -> None:
     items = [Member(f"i{number}", f"g{number}", may_query=number < 60) for number in range(300)]
-    rule = own_rule(items)
+    rule = own_rule(len(items), sum(item.may_query for item in items))
     assert (rule.query, rule.validation, rule.unseen) == (6, 6, 57)
 
 
