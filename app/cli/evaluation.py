@@ -1,12 +1,13 @@
-"""`crossbit evaluate`."""
+"""`crossbit evaluate` and `crossbit evaluate-codes`."""
 
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from app.cli import options
 from app.cli.options import DATA_AND_MODELS, AsJson, open_settings
 from app.jobs import Skipped
 from app.show import note, note_skipped, progress, show_json, show_table
@@ -14,6 +15,7 @@ from app.show import note, note_skipped, progress, show_json, show_table
 if TYPE_CHECKING:
     from app.settings import Settings
     from model.evaluation.codes import CodeSet
+    from model.evaluation.results import Result
     from model.items import ItemArchive
 
 cli = typer.Typer()
@@ -37,7 +39,7 @@ def evaluate(
     """Measure retrieval of the test queries, exact under ties, for the whole and for the unseen database."""
     from model.evaluation.codes import evaluated_captions
     from model.evaluation.results import as_json as results_as_json
-    from model.evaluation.results import as_table, evaluate_codes
+    from model.evaluation.results import as_table
     from model.items import ItemArchive, find_archive
     from model.manifest import read_manifest
 
@@ -48,7 +50,7 @@ def evaluate(
     make_codes = _oracle_codes if oracle else _codes
     variants = [captions] if captions else evaluated_captions(archive)
     results = [
-        evaluate_codes(codes)
+        _scored(codes)
         for length in bits or [64]
         for variant in variants
         for codes in make_codes(settings, folder, archive, length, variant)
@@ -60,13 +62,41 @@ def evaluate(
         show_table(*as_table(list(alike)))
 
 
+@cli.command(rich_help_panel=DATA_AND_MODELS)
+def evaluate_codes(
+    file: Annotated[Path, typer.Argument(help="A MAT file of version 5 or 7.3, or .npz.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ROLE=NAME of a matrix whose name is not a usual one; repeatable. Roles: query_image, query_text, "
+            "query_pair, database_image, database_text, database_pair, query_labels, database_labels."
+        ),
+    ] = None,
+    bitorder: Annotated[
+        Literal["big", "little"] | None,
+        typer.Option(help="Of packed bytes; what the archive says, or little, if left out."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure retrieval with codes that were made elsewhere, from a file of codes and label matrices."""
+    from model.evaluation.code_files import parse_keys, read_codes
+    from model.evaluation.results import as_table, one_as_json
+
+    codes = read_codes(file, parse_keys(key) if key else None, bitorder)
+    result = _scored(codes)
+    if as_json:
+        show_json(one_as_json(result))
+    else:
+        note("codes made elsewhere: nothing here says what their encoder saw, labels included")
+        show_table(*as_table([result]))
+
+
 def _codes(settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str) -> Iterator["CodeSet"]:
     """Lone codes, and the same codes as paired ones where the method fuses."""
-    from model.artifact import load_hasher
     from model.evaluation.codes import encode_codes, evaluated_items
     from model.hasher import Modality
 
-    hasher = load_hasher(folder, bits, settings.device, settings.home / "cache")
+    hasher = options.load_hasher(folder, bits, settings.device, settings.home / "cache")
     total = sum(map(len, evaluated_items(archive, captions)))
     with progress(f"codes of {bits} bits, {captions} captions", total) as advance:
         codes = encode_codes(hasher, archive, captions=captions, advance=advance)
@@ -89,6 +119,13 @@ def _oracle_codes(
         codes = encode_oracle_codes(encoder, archive, captions=captions, advance=advance)
     _note_skipped(codes)
     yield codes
+
+
+def _scored(codes: "CodeSet") -> "Result":
+    from model.evaluation.results import evaluate_codes, rankings
+
+    with progress(f"{codes.protocol} rankings", rankings(codes)) as advance:
+        return evaluate_codes(codes, advance)
 
 
 def _note_skipped(codes: "CodeSet") -> None:

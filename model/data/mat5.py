@@ -53,19 +53,38 @@ def read_mat5(path: Path, keys: Sequence[str], progress: Progress) -> tuple[str,
     Raises:
         ArchiveError: none of the keys, or the file is cut off, damaged, or claims more than it holds.
     """
-    content = path.read_bytes()
-    reader = _Reader(path.name, "<" if content[126:128] == b"IM" else ">", progress)
-    found: dict[str, memoryview] = {}
-    for matrix in reader.variables(memoryview(content)[HEADER_BYTES:]):
-        key = reader.name_of(matrix)
-        if key in found:
-            raise ArchiveError(f"{path.name}: expected one variable {key!r:.80}, found two")
-        found[key] = matrix
-    for key in keys:
-        if key in found:
-            return key, reader.value(found[key], key)
-    names = ", ".join(sorted(found)) or "none"
-    raise ArchiveError(f"{path.name}: expected a variable {' or '.join(keys)}, found {names:.200}")
+    return Mat5File(path, progress).first(keys)
+
+
+class Mat5File:
+    """A file's variables, unpacked once.
+
+    Raises:
+        ArchiveError: the file is cut off, damaged, or claims more than it holds.
+    """
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        content = path.read_bytes()
+        self._name = path.name
+        self._reader = _Reader(path.name, "<" if content[126:128] == b"IM" else ">", progress)
+        self._found: dict[str, memoryview] = {}
+        for matrix in self._reader.variables(memoryview(content)[HEADER_BYTES:]):
+            key = self._reader.name_of(matrix)
+            if key in self._found:
+                raise ArchiveError(f"{path.name}: expected one variable {key!r:.80}, found two")
+            self._found[key] = matrix
+
+    def first(self, keys: Sequence[str]) -> tuple[str, Value]:
+        """The first of the keys that the file has, and its value.
+
+        Raises:
+            ArchiveError: none of the keys, or its value is damaged.
+        """
+        for key in keys:
+            if key in self._found:
+                return key, self._reader.value(self._found[key], key)
+        names = ", ".join(sorted(self._found)) or "none"
+        raise ArchiveError(f"{self._name}: expected a variable {' or '.join(keys)}, found {names:.200}")
 
 
 class _Reader:

@@ -1,6 +1,9 @@
 """Counting, the part of an evaluation that reads every pair of query and item: everything else follows from counts."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -9,7 +12,8 @@ from numpy.typing import NDArray
 from index.codes import words_of
 from model.evaluation.metrics import Histogram
 
-BLOCK = 2**22  # pairs of query and item looked at together: bounds the memory
+BLOCK = 2**22  # pairs of query and item looked at together by one thread: bounds the memory
+WORKERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +37,56 @@ def count(
     query_labels: NDArray[np.bool_],
     database_labels: NDArray[np.bool_],
     order: NDArray[np.int64],
+    advance: Callable[[int], None] = lambda queries: None,
 ) -> Counts:
     """Count (N, bits / 8) database codes for (Q, bits / 8) queries with their (·, C) labels.
 
     ``order`` (N,) breaks ties of the stable ranking, smallest first. Memory grows with Q + N, not with Q x N.
     """
     rows = np.argsort(order, kind="stable")
-    words = words_of(database[rows])
+    words = np.ascontiguousarray(words_of(database[rows]).T)
     labels = np.ascontiguousarray(database_labels[rows].T, dtype=np.float32)
     most = int(min(query_labels.sum(1).max(initial=0), database_labels.sum(1).max(initial=0)))
-    bits = 8 * queries.shape[1]
-    joint = np.zeros((len(queries), bits + 1, most + 1), dtype=np.int64)
-    stable = np.full(len(queries), np.nan)
-    step = max(1, BLOCK // max(1, len(database)))
-    for start in range(0, len(queries), step):
-        shared = (query_labels[start : start + step].astype(np.float32) @ labels).astype(np.uint16)
-        for row, (query, own) in enumerate(zip(words_of(queries[start : start + step]), shared, strict=True), start):
-            distance = _distances(query, words)
-            joint[row] = np.bincount(distance.astype(np.int64) * (most + 1) + own, minlength=joint[row].size).reshape(
-                joint[row].shape
-            )
-            stable[row] = _average_precision(own[np.argsort(distance, kind="stable")] > 0)
-    gain = np.exp2(np.arange(most + 1, dtype=np.float64)) - 1
+    bins = (8 * queries.shape[1] + 1) * (most + 1)
+    step = max(1, BLOCK // max(1, len(database), bins))
+
+    def count_block(start: int) -> Counts:
+        block = slice(start, start + step)
+        counts = _count_block(words_of(queries[block]), words, query_labels[block].astype(np.float32) @ labels, most)
+        advance(len(counts.items))
+        return counts
+
+    starts = range(0, len(queries), step)
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        blocks = list(pool.map(count_block, starts))
+    return Counts(*(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(Counts)))
+
+
+def _count_block(
+    queries: NDArray[np.unsignedinteger], words: NDArray[np.unsignedinteger], shared: NDArray[np.float32], most: int
+) -> Counts:
+    """(Q, W) query words, (W, N) database words and (Q, N) numbers of shared labels, up to ``most``."""
+    width = 8 * queries.dtype.itemsize * queries.shape[1] + 1
+    kind = np.uint16 if width * (most + 1) < 2**16 else np.uint32
+    joint = np.empty((len(queries), width, most + 1), dtype=np.int64)  # by distance and shared labels
+    stable = np.empty(len(queries))
+    for row, (query, own) in enumerate(zip(queries, shared.astype(kind), strict=True)):
+        distance = _distances(query, words)
+        key = own + distance * kind(most + 1)
+        joint[row] = np.bincount(key, minlength=width * (most + 1)).reshape(width, most + 1)
+        stable[row] = _average_precision(own[np.argsort(distance, kind="stable")] > 0)
     items = joint.sum(2)
+    gain = np.exp2(np.arange(most + 1, dtype=np.float64)) - 1
     return Counts(items, items - joint[:, :, 0], joint @ gain, joint.sum(1), stable)
 
 
 def _distances(query: NDArray[np.unsignedinteger], words: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
     """Distances in the narrowest type, which sorts fastest."""
-    total: NDArray[np.unsignedinteger] = np.zeros(len(words), dtype=np.uint8 if 8 * query.nbytes < 256 else np.uint16)
-    for column, word in enumerate(query):
-        np.add(total, np.bitwise_count(words[:, column] ^ word), out=total)
+    total: NDArray[np.unsignedinteger] = np.bitwise_count(words[0] ^ query[0])
+    if query.nbytes > 31:
+        total = total.astype(np.uint16)
+    for word, column in zip(query[1:], words[1:], strict=True):
+        np.add(total, np.bitwise_count(column ^ word), out=total)
     return total
 
 

@@ -1,6 +1,6 @@
 """``Figures``: everything said about the retrieval of all queries in one direction against one database."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,12 +61,13 @@ def figures(
     query_labels: NDArray[np.bool_],
     database_labels: NDArray[np.bool_],
     order: NDArray[np.int64],
+    advance: Callable[[int], None] = lambda queries: None,
 ) -> Figures:
     """Rank (N, bits / 8) database codes for (Q, bits / 8) query codes; relevant items share a label.
 
     ``order`` (N,) breaks ties of the stable treatment, smallest first.
     """
-    return figures_from(count(queries, database, query_labels, database_labels, order))
+    return figures_from(count(queries, database, query_labels, database_labels, order, advance))
 
 
 def figures_from(counts: Counts) -> Figures:

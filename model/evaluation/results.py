@@ -1,6 +1,6 @@
 """From a code set to figures of every direction, and how they are shown: JSON and table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,11 @@ class Result:
         return whole, unseen
 
 
-def evaluate_codes(codes: CodeSet) -> Result:
-    """Score every direction that the protocol covers against the whole and the unseen database."""
+def evaluate_codes(codes: CodeSet, advance: Callable[[int], None] = lambda rankings: None) -> Result:
+    """Score every direction that the protocol covers against the whole and the unseen database.
+
+    ``advance`` is told of rankings, of which there are ``rankings(codes)``.
+    """
 
     def score(rows: slice | np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Figures]:
         return {
@@ -44,12 +47,18 @@ def evaluate_codes(codes: CodeSet) -> Result:
                 codes.query_labels,
                 codes.database_labels[rows],
                 codes.order[rows],
+                advance,
             )
             for direction, (source, target) in codes.directions.items()
         }
 
     unseen = score(codes.unseen) if codes.unseen.any() else {}
     return Result(codes.bits, codes.protocol, codes.captions, score(slice(None)), unseen, len(codes.skipped))
+
+
+def rankings(codes: CodeSet) -> int:
+    """How many rankings an evaluation looks at: one for each query, direction and database."""
+    return len(codes.query_labels) * len(codes.directions) * (2 if codes.unseen.any() else 1)
 
 
 def as_json(results: Sequence[Result]) -> dict[str, Any]:
@@ -66,6 +75,18 @@ def as_json(results: Sequence[Result]) -> dict[str, Any]:
             if headline is not entry:
                 headline.setdefault("other_captions", {})[result.captions] = entry
     return tree
+
+
+def one_as_json(result: Result) -> dict[str, Any]:
+    """One object: with one direction its figures, with several ``directions`` of them."""
+    sizes: dict[str, Any] = {"protocol": result.protocol.value, "bits": result.bits}
+    if len(result.whole) == 1:
+        direction = next(iter(result.whole))
+        return {**sizes, "direction": direction, **_sides(result, direction)}
+    first = next(iter(result.whole.values()))
+    directions = {direction: _sides(result, direction) for direction in result.whole}
+    sizes |= {"queries": first.queries, "left_out": first.left_out, "database": first.database, "chance": first.chance}
+    return {**sizes, "directions": directions}
 
 
 def as_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
