@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -31,6 +32,9 @@ MAX_CLASSES = 1000
 _HDF5, _NPZ = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 _ROWS = 2**16  # looked at together
 _HEAD_BYTES = 520  # MATLAB writes 512 bytes of its own before HDF5's signature
+
+# what zipfile raises; on top of that numpy parses an array's header as Python
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 BitOrder = Literal["big", "little"]
 Matrix = NDArray[Any]  # Any: the numeric type that the file has
@@ -253,7 +257,7 @@ class NpzFile:
         self._name = path.name
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except _DAMAGED as error:
             raise CodeFileError(f"{path.name}: {error}; the file is cut off or damaged, copy it again") from error
         self._members = {info.filename.removesuffix(".npy"): info for info in self._zip.infolist()}
         self._left = MAX_BYTES
@@ -304,15 +308,7 @@ class NpzFile:
                 content = member.read(info.file_size)
                 member.read(1)  # to the end, where the checksum is looked at
             return _array(content)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            ValueError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+        except (*_DAMAGED, MemoryError, RecursionError, SyntaxError, TokenError, TypeError) as error:
             raise CodeFileError(f"{self._name}: {key}: {error}; copy the file again, or save it again") from error
 
 
