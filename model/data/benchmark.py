@@ -110,6 +110,11 @@ class Benchmark:
         published = self.variants.get(len(names), Variant("no published selection")).published
         empty = sum(texts in ((), (NO_TEXT,)) for texts in rows.captions)
         doubts = list(columns.doubts)
+        unlabelled = int((~rows.labels.any(axis=1)).sum())
+        if unlabelled:
+            doubts.append(
+                f"expected a label of every item, found {unlabelled:,} items without any: nothing retrieves them"
+            )
         if len(names) not in self.variants:
             known = " or ".join(f"{count:,}" for count in self.variants)
             doubts.append(f"expected {known} items, found {len(names):,}: figures compare with no published ones")

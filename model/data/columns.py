@@ -71,12 +71,12 @@ def name_columns(
     way_out = f"write the class names, one a line in column order, to {CLASSES_FILE} beside the label file"
     if not fitting:
         known = " or ".join(sorted({str(len(names)) for names in orders.values()}))
-        raise ArchiveError(f"labels: expected {known} columns, found {width}; {way_out}")
+        raise ArchiveError(f"label file: expected {known} columns, found {width}; {way_out}")
     doubts = {order: doubtful_columns(labels, names, inside) for order, names in fitting.items()}
     order = min(doubts, key=lambda name: len(doubts[name]))  # the first of those with the fewest
     if doubts[order]:
         raise ArchiveError(
-            f"labels: no known column order fits ({', '.join(fitting)}); in the nearest, {order}, "
+            f"label file: no known column order fits ({', '.join(fitting)}); in the nearest, {order}, "
             f"{'; '.join(doubts[order])}. Check the label file, or {way_out}"
         )
     return Columns(fitting[order], order, ())

@@ -9,6 +9,7 @@ import pytest
 from benchmark_files import mirflickr_labels, write_coco, write_image, write_layout, write_mirflickr, write_nuswide
 from matlab_files import save73
 from rich.progress import Progress
+from scipy.io import savemat
 
 from model.data import coco, mirflickr25k, nuswide
 from model.data.benchmark import Benchmark, Variant
@@ -151,6 +152,22 @@ def test_an_unpublished_number_of_items_is_a_doubt(tmp_path: Path, layout: Path)
     archive = build(replace(MIRFLICKR, variants={24_581: Variant("as published")}), tmp_path / "home", layout)
     assert "no published selection" in archive.info.title
     assert archive.info.notes["doubts"] == ["expected 24,581 items, found 40: figures compare with no published ones"]
+
+
+def test_items_without_a_label_are_a_doubt(tmp_path: Path, layout: Path) -> None:
+    labels = mirflickr_labels(ROWS)
+    labels[3:5] = 0
+    savemat(layout / "label.mat", {"category": labels})
+    [doubt] = build(MIRFLICKR, tmp_path / "home", layout).info.notes["doubts"]
+    assert "found 2 items without any" in doubt
+
+
+def test_label_columns_in_an_unknown_order_end_with_the_column_that_looks_wrong(tmp_path: Path, layout: Path) -> None:
+    savemat(layout / "label.mat", {"category": np.roll(mirflickr_labels(ROWS), 5, axis=1)})
+    with pytest.raises(
+        ArchiveError, match=r"label file: no known column order fits .* column \d+ \('\w+'\) looks wrong"
+    ):
+        build(MIRFLICKR, tmp_path / "home", layout)
 
 
 def test_too_few_items_for_the_published_split_are_refused(tmp_path: Path, layout: Path) -> None:

@@ -46,5 +46,5 @@ def test_stated_names_must_be_as_many_as_columns_and_different(stated: list[str]
 
 
 def test_an_unknown_number_of_columns_is_refused() -> None:
-    with pytest.raises(ArchiveError, match=r"labels: expected 24 columns, found 38"):
+    with pytest.raises(ArchiveError, match=r"label file: expected 24 columns, found 38"):
         name_columns(np.ones((3, 38), dtype=np.uint8), stated=None, orders=BENCHMARK.orders, inside=())
