@@ -51,7 +51,8 @@ def read_downloads(folder: Path, progress: Progress) -> Rows:
     captions: list[tuple[str, ...]] = []
     labels: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
     for part in progress.track(PARTS, description="reading annotations"):
-        instances, texts = (_read(files[f"{kind}_{part}.json"]) for kind in ("instances", "captions"))
+        instances = _read(files[f"instances_{part}.json"], int)
+        texts = _read(files[f"captions_{part}.json"], str)
         column_of = _columns(instances, f"instances_{part}.json")
         rows = {image: np.zeros(len(CLASS_NAMES), dtype=np.uint8) for image in sorted(instances["images"])}
         sentences: dict[int, list[str]] = {image: [] for image in rows}
@@ -72,19 +73,22 @@ def read_downloads(folder: Path, progress: Progress) -> Rows:
     return Rows(paths, captions, np.stack(labels), CLASS_NAMES)
 
 
-def _read(path: Path) -> dict[str, Any]:  # Any: the lists of the file, each entry shortened
-    """Images by id, categories by id, and annotations as (id, image id, category id or caption)."""
+def _read(path: Path, kind: type[int] | type[str]) -> dict[str, Any]:  # Any: the lists of the file, entries shortened
+    """Images by id, categories by id, and annotations as (id, image id, category id or caption: of this kind)."""
     size = path.stat().st_size
     if size > MAX_JSON_BYTES:
         raise ArchiveError(f"{path.name}: expected at most {MAX_JSON_BYTES:,} bytes, found {size:,}")
     try:
         with path.open("rb") as file:
             raw = json.load(file, object_hook=_shorten)
-        return {
-            "images": dict(raw["images"]),
-            "categories": dict(raw.get("categories", [])),
-            "annotations": list(raw["annotations"]),
-        }
+        images, categories, annotations = raw["images"], raw.get("categories", []), raw["annotations"]
+        for entry in (*images, *categories):
+            if type(entry) is not tuple or len(entry) != 2:
+                raise ValueError(f"an image or category {entry!r:.80}")
+        for entry in annotations:
+            if type(entry) is not tuple or type(entry[-1]) is not kind:
+                raise ValueError(f"an annotation {entry!r:.80}")
+        return {"images": dict(images), "categories": dict(categories), "annotations": annotations}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArchiveError(f"{path.name}: expected COCO's annotations, found {error!r:.200}; copy it again") from error
 

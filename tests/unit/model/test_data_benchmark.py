@@ -244,6 +244,29 @@ def test_a_wrong_line_of_the_downloads_is_named(
         build(BENCHMARKS[name], tmp_path / "home", tmp_path / "downloads")
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "entry", "message"),
+    [
+        ("instances", "annotations", {"id": 1, "image_id": 100}, r"expected COCO's annotations, found .*an annotation"),
+        ("instances", "annotations", {"id": 1, "image_id": 100, "caption": "x"}, r"found .*an annotation"),
+        ("instances", "annotations", {"id": 1, "image_id": 7, "category_id": 1}, r"image or category 7, .* not listed"),
+        ("instances", "annotations", {"id": 1, "image_id": 100, "category_id": 12}, r"image or category 12, .* not"),
+        ("instances", "images", {"id": 1, "url": "x"}, r"found .*an image or category"),
+        ("captions", "annotations", [1, 2, 3], r"captions_val2017\.json: expected COCO's annotations"),
+        ("captions", "annotations", {"id": 1, "image_id": 7, "caption": "x"}, r"image or category 7, .* not listed"),
+    ],
+)
+def test_a_wrong_entry_of_the_annotations_is_named(
+    tmp_path: Path, file: str, key: str, entry: object, message: str
+) -> None:
+    path = downloads("coco", tmp_path / "downloads") / "annotations" / f"{file}_val2017.json"
+    content = json.loads(path.read_text())
+    content[key].append(entry)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArchiveError, match=message):
+        build(BENCHMARKS["coco"], tmp_path / "home", tmp_path / "downloads")
+
+
 def test_annotations_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = downloads("coco", tmp_path / "downloads") / "annotations" / "instances_val2017.json"
     content = json.loads(path.read_text())
