@@ -1,6 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer, gcc and make.
 #   make demo            set up, train, build the index, serve at http://127.0.0.1:8000   (SERVE=0: all but serve)
 #   make test            set up and run the whole test suite
+#   make test-gpu        the tests that need a CUDA device
 PYTHON ?= python3
 SERVE ?= 1
 BIN := .venv/bin
@@ -8,7 +9,7 @@ BIN := .venv/bin
 MAMBA := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
 DEMO := var/indexes/demo/CURRENT
 
-.PHONY: demo test lint alignment chromium clean
+.PHONY: demo test test-gpu lint alignment chromium clean
 
 demo: .venv/installed $(DEMO)
 	$(BIN)/crossbit evaluate demo
@@ -25,6 +26,10 @@ var/artifacts/demo/manifest.json: | .venv/installed
 
 test: .venv/installed chromium
 	$(BIN)/pytest
+
+# what only a CUDA device can show; skipped, with the reason, where there is none
+test-gpu: .venv/installed
+	$(BIN)/pytest -m gpu -rs
 
 # the tests of the page drive Debian's Chromium
 chromium:

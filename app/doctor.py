@@ -46,10 +46,11 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> Iterator[Finding]:
-    """Every finding, as soon as it is known; nothing is changed."""
+def examine(device: str | None = None) -> Iterator[Finding]:
+    """Every finding, as soon as it is known; nothing is changed. ``device`` takes the place of the one that is set."""
     try:
         settings = load_settings()
+        settings = settings if device is None else settings.model_copy(update={"device": device})
     except InvalidSettings as error:
         for problem in error.problems:
             yield Finding(Level.FAIL, "settings", problem, "set it to another value, or unset it")

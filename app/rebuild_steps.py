@@ -46,6 +46,10 @@ class Places(Protocol):
     def device(self) -> str:
         """Where models run."""
 
+    @property
+    def threads(self) -> int:
+        """Threads that encode."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -186,7 +190,13 @@ class RebuildSteps:
         return self._load_hasher(directory, self.request.bits, self._places.device)
 
     def _builder(self, known_codes: Callable[[str], Codes | None] | None = None) -> Builder:
-        return Builder(self._source.archive, self._hasher, texts=Texts(self.request.texts), known_codes=known_codes)
+        return Builder(
+            self._source.archive,
+            self._hasher,
+            texts=Texts(self.request.texts),
+            known_codes=known_codes,
+            workers=self._places.threads,
+        )
 
     def _reserve(self) -> int:
         generation = self._directory.reserve()

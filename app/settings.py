@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     accept_licences: tuple[str, ...] = ()
     """Licences without commercial use that you accept, such as ``CC-BY-NC-4.0``; models under others are refused."""
 
+    cuda_memory_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of a GPU's memory that this process may take; what needs more is encoded in smaller forwards, or fails."""
+
     engine: Literal["auto", "kernel", "faiss", "numpy"] = "auto"
     """Hamming search engine; every engine gives the same answers. ``auto``: the compiled kernel, faiss without it."""
 
@@ -96,6 +99,9 @@ class Settings(BaseSettings):
 
     encode_threads: int = Field(default=1, ge=1, le=64)
     """Threads that encode; one keeps a shared machine responsive, and a GPU needs no more."""
+
+    threads: int = Field(default=2, ge=1, le=64)
+    """Threads of a command or rebuild that encodes many inputs, one core each; no code depends on it."""
 
     search_threads: int = Field(default=4, ge=1, le=256)
     """Threads that decode images and search."""

@@ -21,14 +21,20 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def memory_share() -> float:
+    """Share of a GPU's memory that this process may take, 0..1: ``CROSSBIT_CUDA_MEMORY_SHARE``, or all of it."""
+    return float(os.environ.get("CROSSBIT_CUDA_MEMORY_SHARE", "1"))
+
+
 def make_repeatable(device: torch.device) -> None:
-    """One intra-op thread, and on CUDA fp32 without TF32 and deterministic algorithms.
+    """One intra-op thread, and on CUDA a bound on memory, fp32 without TF32 and deterministic algorithms.
 
     One thread keeps the reduction order of every kernel the same whatever the machine is doing, and on shared cores
     two were slower than one; parallelism comes from encoding several inputs at once.
     """
     torch.set_num_threads(1)
     if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(memory_share(), device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

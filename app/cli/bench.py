@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import SERVING, AsJson, open_settings
+from app.cli.options import SERVING, AsJson, Bits, open_settings
 from app.show import note, show_json, show_table
 
 cli = typer.Typer()
@@ -64,3 +64,28 @@ def bench_search(
     ceilings = ", ".join(f"{name.removesuffix('_per_s')} {value:,.0f}" for name, value in measured["ceilings"].items())
     note(f"ceilings in queries per s: {ceilings}; memory {measured['bandwidth_gb_per_s']:.1f} GB/s")
     note(f"instruction sets: {', '.join(measured['instruction_sets'])}; distinct codes: {measured['distinct']:,}")
+
+
+@bench.command("encode")
+def bench_encoder(
+    artifact: Annotated[str | None, typer.Option(help="Name of an artifact; the only one if left out.")] = None,
+    bits: Bits = 64,
+    data: Annotated[str, typer.Option(help="Data set whose images and texts are encoded.")] = "openclipart",
+    items: Annotated[int, typer.Option(min=1, max=100_000, help="Items of it.")] = 256,
+    dtype: Annotated[str, typer.Option(help="Of the fast path: bfloat16 or float16.")] = "bfloat16",
+    compiled: Annotated[bool, typer.Option("--compile", help="Fast path through torch.compile; minutes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure queries, bulk work and sizes of forwards, and how many bits the fast path flips."""
+    from app.bench.encode import as_table, bench_encode
+    from model.artifact import FastPath
+
+    try:
+        fast = FastPath(dtype, compile=compiled)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--dtype") from error
+    measured = bench_encode(open_settings(), artifact, bits, data, items, fast)
+    if as_json:
+        show_json(measured)
+    else:
+        show_table(*as_table(measured))

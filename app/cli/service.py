@@ -1,6 +1,9 @@
 """`crossbit serve`, `crossbit key` and `crossbit doctor`."""
 
+import json
 from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +13,13 @@ from app.roles import Role
 from app.show import note, show_json, show_table
 
 cli = typer.Typer()
+
+
+class Device(StrEnum):
+    """What the doctor can measure."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 @cli.command(rich_help_panel=SERVING)
@@ -58,14 +68,30 @@ def key(
 
 
 @cli.command(rich_help_panel=SERVING)
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    device: Annotated[Device | None, typer.Option(help="Measure this device against the CPU, too.")] = None,
+    artifact: Annotated[str | None, typer.Option(help="Artifact to measure with; the only one if left out.")] = None,
+    report: Annotated[Path | None, typer.Option(help="File for the measurements, as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check settings, disk, device, port, artifacts, indexes and data sets, and say what to do; exit 1 if any fails."""
     from app.doctor import Level, examine
 
-    findings = list(examine())
+    if device is None and (artifact is not None or report is not None):
+        raise typer.BadParameter("expected --device beside --artifact and --report, found none")
+    findings = list(examine(device))
+    measured = None
+    if device is not None and not any(one.level is Level.FAIL and one.check == "device" for one in findings):
+        from app.doctor_device import as_findings, measure_device
+
+        measured = measure_device(open_settings(), device, artifact)
+        findings += as_findings(measured)
+        if report is not None:
+            report.write_text(json.dumps(measured, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     failed = any(one.level is Level.FAIL for one in findings)
     if as_json:
-        show_json({"ok": not failed, "findings": [asdict(one) for one in findings]})
+        shown = {} if measured is None else {"measured": measured}
+        show_json({"ok": not failed, "findings": [asdict(one) for one in findings], **shown})
     else:
         rows = [[one.level, one.check, one.found, one.remedy] for one in findings]
         show_table(["", "check", "found", "what to do"], rows)
