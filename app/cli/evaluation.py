@@ -1,5 +1,6 @@
 """`crossbit evaluate` and `crossbit evaluate-codes`."""
 
+import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +35,7 @@ def evaluate(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Hand the true labels to the encoder, as published: not retrieval.")
     ] = False,
+    report: Annotated[bool, typer.Option(help="Write the report to look at, under runs/ARTIFACT/report.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Measure retrieval of the test queries, exact under ties, for the whole and for the unseen database."""
@@ -49,12 +51,24 @@ def evaluate(
     note(f"{archive.info.title}; split {archive.info.split_hash[:12] or 'none'}")
     make_codes = _oracle_codes if oracle else _codes
     variants = [captions] if captions else evaluated_captions(archive)
-    results = [
-        _scored(codes)
+    started = time.perf_counter()
+    evaluated = [
+        (codes, _scored(codes))
         for length in bits or [64]
         for variant in variants
         for codes in make_codes(settings, folder, archive, length, variant)
     ]
+    results = [result for _, result in evaluated]
+    if report:
+        from model.evaluation.report import build_report
+        from model.evaluation.report_page import write_report
+
+        seconds = time.perf_counter() - started
+        with progress("report", len(evaluated) + 1) as advance:
+            made = build_report(evaluated, archive, read_manifest(folder), seconds, advance)
+            page = write_report(made, settings.home / "runs" / artifact / "report")
+            advance(1)
+        note(f"report: {page}")
     if as_json:
         show_json(results_as_json(results))
         return

@@ -139,7 +139,7 @@ def _costs(rows: Sequence[Row], bits: int) -> dict[str, str]:
     at = [row for row in rows if row.bits == bits] or list(rows)
     return {
         "seeds": str(max(row.seeds for row in rows)),
-        "train_s": f"{at[0].train_s:,.1f}",
+        "train_s": f"{at[0].train_s:,.1f}" if at[0].train_s >= 1 else f"{at[0].train_s:.2g}",
         "encode_per_s": f"{at[0].encode_per_s:,.0f}",
         "code_bytes": " / ".join(str(length // 8) for length in sorted({row.bits for row in rows})),
     }

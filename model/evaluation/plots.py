@@ -82,6 +82,19 @@ def points(groups: Mapping[str, Sequence[float]], *, x: str, y: str, limits: tup
     return svg()
 
 
+def brackets(ranges: Mapping[str, tuple[float, float, float]], *, x: str) -> str:
+    """A bar from the lowest to the highest value, with a dot at the middle one, for each name."""
+    with _chart(x, "") as (axes, svg):
+        for place, (low, middle, high) in enumerate(ranges.values()):
+            colour = COLOURS[place % len(COLOURS)]
+            axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
+            axes.plot([middle], [place], color=colour, marker="o", markersize=5)
+        axes.set_yticks(range(len(ranges)), list(ranges))
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+    return svg()
+
+
 def heat(matrix: NDArray[np.float64], *, x: str, y: str) -> str:
     """A square matrix of values between -1 and 1."""
     with _chart(x, y) as (axes, svg):
