@@ -7,7 +7,7 @@ from collections.abc import Callable
 class Meter:
     """Counts items against a clock; items that were done before it started do not count as speed."""
 
-    def __init__(self, total: int, *, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, total: int | None, *, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = total
         self.done = done
         self._first = done
@@ -31,6 +31,6 @@ class Meter:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at this rate; None without a rate."""
+        """Seconds left at this rate; None without a rate or a total."""
         rate = self.rate
-        return None if rate is None else (self.total - self.done) / rate
+        return None if rate is None or self.total is None else (self.total - self.done) / rate

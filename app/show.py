@@ -80,8 +80,11 @@ def data_progress() -> "Progress":
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives a function that counts items as done: a bar on a terminal, a line every few seconds elsewhere."""
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Gives a function that counts items as done: a bar on a terminal, a line every few seconds elsewhere.
+
+    ``total`` is None where nobody knows it.
+    """
     if sys.stderr.isatty():
         with _bar(what, total) as advance:
             yield advance
@@ -90,7 +93,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -107,7 +110,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def _lines(what: str, total: int) -> Callable[[int], None]:
+def _lines(what: str, total: int | None) -> Callable[[int], None]:
     meter, last = Meter(total), Meter(total)
 
     def advance(count: int) -> None:
@@ -116,7 +119,8 @@ def _lines(what: str, total: int) -> Callable[[int], None]:
         if meter.done == total or last.elapsed_s >= LINE_EVERY_S:
             last = Meter(total)
             left = "" if meter.eta_s is None else f", {meter.eta_s:.0f} s left"
-            note(f"{what}: {meter.done:,} of {total:,}, {_speed(meter)}{left}")
+            whole = "" if total is None else f" of {total:,}"
+            note(f"{what}: {meter.done:,}{whole}, {_speed(meter)}{left}")
 
     return advance
 

@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.texts import is_visible
 from model.archive_format import DATABASE as DATABASE
 from model.archive_format import MAX_IMAGE_BYTES as MAX_IMAGE_BYTES
 from model.archive_format import SPLITS as SPLITS
@@ -86,10 +87,10 @@ def caption(item: Item, variant: str) -> str:
 
 
 def pairs(items: Sequence[Item], variant: str) -> Sequence[Item]:
-    """Those of the items that have both an image and a text of a caption variant, in the same order."""
+    """Those of the items that have an image and a visible first text of a caption variant, in the same order."""
 
     def is_pair(item: Item) -> bool:
-        return item.image is not None and any(item.texts.get(variant, ()))
+        return item.image is not None and any(map(is_visible, item.texts.get(variant, ())[:1]))
 
     return items.keep(is_pair) if isinstance(items, ItemTable) else tuple(filter(is_pair, items))
 

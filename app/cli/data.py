@@ -96,15 +96,11 @@ def import_data(
     """Import your own images and texts as a data set; an earlier import of that name is replaced."""
     from app.jobs import Skipped
     from app.lookup import any_artifact
-    from model.data.importing import Choices, check_rows, import_source, read_source
+    from model.data.importing import Choices, import_source, read_source
 
     settings = open_settings()
     listed = read_source(source, images)
-    with data_progress() as bar:
-        task = bar.add_task("listing", total=None)
-        rows = check_rows(listed, advance=lambda count: bar.advance(task, count))
-    with progress("importing", rows) as advance:
-        imported = import_source(listed, name, settings.data_dir, Choices(link, group_duplicates), advance=advance)
+    imported = import_source(listed, name, settings.data_dir, Choices(link, group_duplicates), show=progress)
     note_skipped([Skipped(one.where, one.reason) for one in imported.skipped], imported.left_out)
     entry = {
         "data": name,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.options import DATA_AND_MODELS, AsJson, open_settings
-from app.show import note, show_entries, show_entry, show_json
+from app.show import note, note_skipped, show_entries, show_entry, show_json
 
 cli = typer.Typer()
 
@@ -57,6 +57,7 @@ def train(
             device=settings.device,
             progress=watcher.features,
             report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
+            skip=note_skipped,
         )
     facts = {key: manifest.training[key] for key in ("best_epoch", "supervision", "validation_map")}
     trained = {"artifact": manifest.name, "bits": ", ".join(map(str, manifest.lengths)), **facts}

@@ -9,12 +9,12 @@ import json
 import os
 import sqlite3
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from model.durable import replacing
 from model.errors import ArchiveError
@@ -99,8 +99,8 @@ class ArchiveWriter:
         rows = ((group, split, order, item_id) for item_id, group, split, order in changes)
         self._database.executemany("UPDATE items SET grp = ?, split = ?, position = ? WHERE id = ?", rows)
 
-    def finish(self, info: ArchiveInfo) -> None:
-        """Put the archive in its place."""
+    def finish(self, info: ArchiveInfo, advance: Callable[[int], None] = lambda count: None) -> None:
+        """Put the archive in its place; ``advance`` counts its items."""
         database = self._database
         database.execute(
             "INSERT INTO places SELECT row_number() OVER (ORDER BY id) - 1, seq, split FROM items ORDER BY id"
@@ -109,7 +109,7 @@ class ArchiveWriter:
         facts = {
             "info": asdict(info),
             "image_root": None if self._image_root is None else str(self._image_root),
-            "items_digest": items_digest(ordered),
+            "items_digest": items_digest(_counted(ordered, advance)),
             "items": database.execute("SELECT count(*) FROM items").fetchone()[0],
         }
         lines = ((key, json.dumps(value, sort_keys=True)) for key, value in facts.items())
@@ -118,6 +118,12 @@ class ArchiveWriter:
         database.close()
         with replacing(self.path) as temporary:
             self._temporary.replace(temporary)
+
+
+def _counted(rows: Iterable[tuple[Any, ...]], advance: Callable[[int], None]) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        advance(1)
+        yield row
 
 
 class DuplicateId(ArchiveError):

@@ -4,8 +4,10 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,13 @@ MAX_SKIPPED = 1_000  # that are listed; all are counted
 REASONS = 3  # shown where nothing was left
 PROBED = 100  # images that are looked for where none is read
 _AHEAD = 64  # rows that are read ahead of the one that is written
+T = TypeVar("T")
+Show = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]  # stage, rows -> counts them
+
+
+@contextmanager
+def _silent(stage: str, rows: int | None) -> Iterator[Callable[[int], None]]:
+    yield lambda count: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ def read_source(source: Path, images: Path | None = None) -> Source:
     return manifest.read_manifest(source, images)
 
 
-def check_rows(source: Source, *, advance: Callable[[int], None] = lambda count: None) -> int:
+def check_rows(source: Source, advance: Callable[[int], None] = lambda count: None) -> int:
     """List every row without looking at images, so that what is wrong is told before hours of decoding; their number.
 
     Raises:
@@ -107,14 +116,14 @@ def import_source(
     data_dir: Path,
     choices: Choices = Choices(),
     *,
-    advance: Callable[[int], None] = lambda count: None,
+    show: Show = _silent,
 ) -> Imported:
     """Write ``data_dir/<name>/archive.sqlite``, replacing an earlier import only once everything is on disk.
 
-    ``check_rows`` comes before it.
+    All rows are checked before the first image is read. ``show`` is told of each stage and how many rows it has.
 
     Raises:
-        ArchiveError: the name is no name or that of a shipped data set, or no usable item is left.
+        ArchiveError: the name is no name or that of a shipped data set, a row is wrong, or no usable item is left.
     """
     check_name("data set", name, ArchiveError)
     if name in shipped_archives():
@@ -122,11 +131,17 @@ def import_source(
     if choices.link and not source.stays:
         raise ArchiveError("--link: expected images in files of their own, found shards; import them without it")
     path = data_dir / name / "archive.sqlite"
+    with show("listing", None) as advance:
+        rows = check_rows(source, advance)
     data_dir.mkdir(parents=True, exist_ok=True)
     with ArchiveWriter(path, source.root if choices.link else None) as writer, Ledger() as ledger:
         importing = _Import(source, choices, writer, ledger, Imported(path))
-        importing.add_rows(advance)
-        writer.finish(importing.conclude(name))
+        with show("importing", rows) as advance:
+            importing.add_rows(advance)
+        with show("splitting", importing.imported.items) as advance:
+            info = importing.conclude(name, advance)
+        with show("writing", importing.imported.items) as advance:
+            writer.finish(info, advance)
     path.with_name("archive.zip").unlink(missing_ok=True)  # of an earlier version's import
     return importing.imported
 
@@ -154,7 +169,7 @@ class _Import:
             reasons = "; ".join(f"{one.where}: {one.reason}" for one in self.imported.skipped[:REASONS])
             raise ArchiveError(f"{self._source.name}: none of {self.imported.left_out:,} rows can be used ({reasons})")
 
-    def conclude(self, name: str) -> ArchiveInfo:
+    def conclude(self, name: str, advance: Callable[[int], None]) -> ArchiveInfo:
         """Groups, splits and order of all items; the archive's description."""
         order = self._ledger.id_order()
         rank = np.empty_like(order)
@@ -164,7 +179,8 @@ class _Import:
         splits = self._splits(order, roots, rank)
         places = seeded_ranks(self._ledger.ids(), SEED)
         groups = self._ledger.group_names(roots, rank)
-        self._writer.assign(zip(self._ledger.ids(), groups, splits, places.tolist(), strict=True))
+        assigned = zip(self._ledger.ids(), groups, splits, places.tolist(), strict=True)
+        self._writer.assign(_counted(assigned, advance))
         split = any(splits)
         self.imported.splits = dict(sorted(Counter(splits).items())) if split else {}
         self.imported.class_names = tuple(sorted(self._labels))
@@ -293,6 +309,12 @@ class _Import:
         rule = own_rule(len(order), int(may_query.sum()))
         found = split_groups(sizes[seeded].tolist(), whole[seeded].tolist(), rule)
         return [found[place] for place in places[group].tolist()]
+
+
+def _counted(rows: Iterable[T], advance: Callable[[int], None]) -> Iterator[T]:
+    for row in rows:
+        advance(1)
+        yield row
 
 
 def _ahead(

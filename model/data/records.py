@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from encoders.texts import is_visible
 from model.errors import ArchiveError
 from model.items import SPLITS
 
@@ -93,7 +94,7 @@ def make_record(raw: Mapping[str, Any], where: str) -> Record:
         where=where,
         id=id_of_file(image or "") if item_id is None else check_id(item_id, where),
         image=image,
-        texts=tuple(one for one in texts if one.strip()),
+        texts=tuple(one for one in texts if is_visible(one)),
         labels=tuple(dict.fromkeys(label.strip() for label in _texts(raw, "labels", where) if label.strip())),
         group=_text(raw, "group", where) or "",
         split=_split(raw, where),

@@ -78,7 +78,7 @@ def main() -> int:
             FeatureEncoder(backbone, arguments.cache),
             captions="title",
             progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        ).features
     pooled, conse = rows.images[:, JOINT_DIM:].split([WIDTH, JOINT_DIM], dim=1)
     built = {
         "imagenet_classes.safetensors": classes,

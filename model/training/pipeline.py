@@ -1,22 +1,24 @@
 """From a recipe and a data archive to an artifact: what ``crossbit train`` does."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from encoders.encode import FeatureEncoder
 from encoders.registry import load_backbone
 from model.artifact import save_artifact
-from model.errors import RecipeError
+from model.errors import ArchiveError, RecipeError
 from model.items import ItemArchive
 from model.manifest import Manifest
+from model.methods.protocol import Features
 from model.names import check_name
 from model.registry import closed_form
+from model.skipped import Skipped
 from model.training.card import write_card
-from model.training.choice import choose_items
+from model.training.choice import Choice, choose_items
 from model.training.closed_form import solve, validation_bits
-from model.training.features import Progress, read_features
+from model.training.features import Progress, ReadFeatures, read_features
 from model.training.recipe import Recipe
 from model.training.run import EpochReport, train
 
@@ -40,10 +42,12 @@ def train_artifact(
     workers: int = 2,
     progress: Progress | None = None,
     report: Callable[[EpochReport], None] = lambda report: None,
+    skip: Callable[[Sequence[Skipped]], None] = lambda skipped: None,
 ) -> Manifest:
     """Train ``name``, or finish its interrupted run, and write its artifact.
 
-    Items without an image or without a text are left out; without labels the pairs alone teach.
+    Items without an image or without a text are left out; without labels the pairs alone teach. ``skip`` hears which
+    items have an image that cannot be read.
 
     Raises:
         ArchiveError: there is too little to train on; the message says what is missing.
@@ -54,8 +58,9 @@ def train_artifact(
     backbone = load_backbone(recipe.backbone, device)
     encoder = FeatureEncoder(backbone, folders.cache)
     items = [*choice.train, *choice.validation]
-    rows = read_features(archive, items, encoder, captions=choice.captions, workers=workers, progress=progress)
-    train_rows, validation_rows = rows.part(slice(0, len(choice.train))), rows.part(slice(len(choice.train), None))
+    read = read_features(archive, items, encoder, captions=choice.captions, workers=workers, progress=progress)
+    skip(read.skipped)
+    train_rows, validation_rows = _parts(read, choice, archive.info.name)
     data = {
         "name": archive.info.name,
         "revision": archive.info.revision,
@@ -94,6 +99,18 @@ def train_artifact(
         },
     )
     return save_artifact(folders.artifacts / name, manifest, trained.network, encoder.fingerprint, write_card)
+
+
+def _parts(read: ReadFeatures, choice: Choice, name: str) -> tuple[Features, Features]:
+    """Features of training and validation."""
+    train = int(read.kept[: len(choice.train)].sum())
+    rows = read.features.part(slice(0, train)), read.features.part(slice(train, None))
+    if train < 2 or (choice.validation and not len(rows[1])):
+        raise ArchiveError(
+            f"{name}: expected images that can be read in training and validation, found {train} and {len(rows[1])}; "
+            f"the first that cannot, {read.skipped[0].id}: {read.skipped[0].reason}"
+        )
+    return rows
 
 
 def _supervision(recipe: Recipe, archive: ItemArchive) -> str:

@@ -63,7 +63,7 @@ def write() -> None:
     archive = ItemArchive.open(ARCHIVE)
     variant = archive.info.captions[0]
     items = pairs(archive.items, variant)
-    features = read_features(archive, items, FeatureEncoder(load_backbone(device="cpu")), captions=variant)
+    features = read_features(archive, items, FeatureEncoder(load_backbone(device="cpu")), captions=variant).features
     save_file(fit(Config(bits=(BITS,)), features, seed=0).state_dict(), HEAD)
     found = encode(golden_hasher(), archive, [item.id for item in items], [item.id for item in items])
     codes = {kind: _clearest(items, batch) for kind, batch in found.items()}

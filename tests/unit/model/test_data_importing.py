@@ -1,7 +1,8 @@
 import io
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from model.data.check import check_archive
-from model.data.importing import Choices, Imported, check_rows, import_source, read_source
+from model.data.importing import Choices, Imported, import_source, read_source
 from model.data.manifest import read_manifest
 from model.errors import ArchiveError
 from model.images import decode_image
@@ -36,9 +37,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path) -> Import:
     def run(source: Path, images: Path | None = None, name: str = "mine", **choices: bool) -> Imported:
-        listed = read_source(source, images)
-        check_rows(listed)
-        return import_source(listed, name, tmp_path / "data", Choices(**choices))
+        return import_source(read_source(source, images), name, tmp_path / "data", Choices(**choices))
 
     return run
 
@@ -221,9 +220,16 @@ def test_an_earlier_import_stays_when_the_next_one_fails(
 
 def test_progress_counts_every_row(photos: Path, tmp_path: Path) -> None:
     (photos / "bad.png").write_text("x")
-    counted: list[int] = []
-    import_source(read_source(photos), "mine", tmp_path / "data", advance=counted.append)
-    assert sum(counted) == 4
+    counted: dict[str, list[int]] = {}
+
+    @contextmanager
+    def show(stage: str, rows: int | None) -> Iterator[Callable[[int], None]]:
+        counted[f"{stage} {rows}"] = []
+        yield counted[f"{stage} {rows}"].append
+
+    import_source(read_source(photos), "mine", tmp_path / "data", show=show)
+    sums = {stage: sum(counts) for stage, counts in counted.items()}
+    assert sums == {"listing None": 4, "importing 4": 4, "splitting 3": 3, "writing 3": 3}
 
 
 def test_a_source_without_a_usable_row_is_refused(photos: Path, run: Import, tmp_path: Path) -> None:

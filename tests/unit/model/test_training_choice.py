@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from model.errors import ArchiveError
-from model.items import ItemArchive
+from model.items import ItemArchive, pairs
 from model.training.choice import choose_items
 from model.training.recipe import load_recipe
 
@@ -54,3 +54,9 @@ def test_itq_takes_every_item_where_there_is_no_split(archive: ItemArchive) -> N
 def test_one_item_is_too_few_for_anything(archive: ItemArchive) -> None:
     with pytest.raises(ArchiveError, match="expected at least 2 items"):
         choose_items(ITQ, without_split(archive, 1))
+
+
+def test_a_text_with_nothing_to_see_is_no_pair(archive: ItemArchive) -> None:
+    first, *rest = archive.select(("train",))
+    blank = dataclasses.replace(first, texts={"title": ("\u200b", "a cat")})
+    assert pairs([blank, *rest[:1]], "title") == (rest[0],)
