@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,20 @@ class Diagnostics:
 class Column:
     """Codes with the item row of each; its engine is built at the first search, or by ``warm``."""
 
-    def __init__(self, codes: NDArray[np.uint8], rows: NDArray[np.int64], *, max_per_item: int, engine: str) -> None:
+    def __init__(
+        self,
+        codes: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        *,
+        max_per_item: int,
+        engine: str,
+        stored: Path | None = None,
+    ) -> None:
         self.codes = codes  # (N, bits / 8)
         self.rows = rows  # (N,) ascending
         self.max_per_item = max_per_item  # codes of one item
         self._engine_name = engine
+        self._stored = stored  # file of search structures
         self._engine: SearchEngine | None = None
         self._building = threading.Lock()
 
@@ -39,7 +49,7 @@ class Column:
         """Build the engine if no search has done so yet."""
         with self._building:
             if self._engine is None:
-                self._engine = open_engine(self.codes, self._engine_name)
+                self._engine = open_engine(self.codes, self._engine_name, stored=self._stored)
             return self._engine
 
     def codes_of(self, row: int) -> NDArray[np.uint8]:

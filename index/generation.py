@@ -6,7 +6,7 @@ from pathlib import Path
 from index.columns import Column
 from index.files import check_files, map_codes, map_rows
 from index.item_file import ItemFile
-from index.manifest import ITEMS, GenerationManifest, codes_file, rows_file
+from index.manifest import ITEMS, GenerationManifest, codes_file, rows_file, structures_file
 from index.search import check_engine
 from index.verification import Verified, check_contents
 
@@ -26,6 +26,7 @@ class Generation:
                 map_rows(directory / rows_file(modality), column.count),
                 max_per_item=column.max_per_item,
                 engine=engine,
+                stored=directory / name if (name := structures_file(modality)) in manifest.files else None,
             )
             for modality, column in sorted(manifest.columns.items())
         }

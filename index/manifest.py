@@ -27,6 +27,11 @@ def rows_file(modality: str) -> str:
     return f"{modality}.rows"
 
 
+def structures_file(modality: str) -> str:
+    """Name of the file that spares a column's engine its sorting; columns without one are sorted when opened."""
+    return f"{modality}.structures"
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """Size and SHA-256 (hex) of one file of a generation."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.codes import check_bits
 from index.durable import sync
@@ -24,7 +25,9 @@ from index.manifest import (
     GenerationManifest,
     codes_file,
     rows_file,
+    structures_file,
 )
+from index.search import prepared
 from index.search.distinct import group
 from index.staging import IndexedItem, Staging
 
@@ -140,7 +143,7 @@ def _write_column(path: Path, modality: str, bits: int, staging: Staging) -> Col
             rows.write(row.to_bytes(8, "little") * n)
             count, items, max_per_item = count + n, items + 1, max(max_per_item, n)
     written = map_codes(path / codes_file(modality), count, bits)
-    distinct, postings = group(written)
+    distinct, largest = _sort(path / structures_file(modality), written)
     ones = np.zeros(bits, dtype=np.int64)
     for start in range(0, count, CHUNK):
         chunk = np.unpackbits(written[start : start + CHUNK], axis=1, bitorder="little")
@@ -150,7 +153,19 @@ def _write_column(path: Path, modality: str, bits: int, staging: Staging) -> Col
         count=count,
         items=items,
         max_per_item=max_per_item,
-        distinct=len(distinct),
-        largest_bucket=int(postings.counts().max(initial=0)),
+        distinct=distinct,
+        largest_bucket=largest,
         ones=tuple(ones.tolist()),
     )
+
+
+def _sort(path: Path, codes: NDArray[np.uint8]) -> tuple[int, int]:
+    """How many codes differ and the most that are equal; what was sorted for it is kept where a search can use it."""
+    structures = prepared(codes)
+    if structures is None:
+        distinct, postings = group(codes)
+        return len(distinct), int(postings.counts().max(initial=0))
+    from index.search.stored import save_structures
+
+    save_structures(structures, path)
+    return structures.distinct, structures.largest

@@ -13,7 +13,7 @@ from index.codes import distances
 from index.kernel.library import Level, Library
 from index.search import NumpyEngine, SearchEngine
 from index.search.kernel_engine import KernelEngine
-from index.search.structures import Structures, planes_of
+from index.search.structures import as_rows
 
 Answer = tuple[NDArray[np.signedinteger], NDArray[np.int64] | None]  # distances (Q, k) and rows, in the total order
 Ask = Callable[[NDArray[np.uint8], int], Answer]
@@ -34,7 +34,7 @@ def contenders(library: Library, database: NDArray[np.uint8]) -> Iterator[Conten
     count, width = database.shape
     planned = KernelEngine(library, database)
     yield Contender("crossbit", _of_engine(planned), planned.structures.size_bytes / count)
-    plain = Structures(width * 8, count, planes_of(database), None, None, ())
+    plain = as_rows(database)
     for level in library.levels():
         scan = KernelEngine(library, database, structures=plain, level=level)
         yield Contender(f"crossbit scan {level.name.lower()}", _of_engine(scan), plain.size_bytes / count)

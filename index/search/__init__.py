@@ -1,5 +1,8 @@
 """Search engines behind one protocol."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +10,10 @@ from index.errors import InvalidQuery
 from index.search.numpy_engine import NumpyEngine
 from index.search.protocol import Hits, SearchEngine
 
-__all__ = ["ENGINES", "Hits", "NumpyEngine", "SearchEngine", "check_engine", "kernel_level", "open_engine"]
+if TYPE_CHECKING:
+    from index.search.structures import Structures
+
+__all__ = ["ENGINES", "Hits", "NumpyEngine", "SearchEngine", "check_engine", "kernel_level", "open_engine", "prepared"]
 
 ENGINES = ("auto", "kernel", "faiss", "numpy")
 SMALL = 4096  # codes: below, a scan in numpy is quicker than what grouping them costs
@@ -34,13 +40,26 @@ def kernel_level() -> str | None:
     return None if library is None else library.best_level.name.lower()
 
 
-def open_engine(codes: NDArray[np.uint8], name: str = "auto") -> SearchEngine:
+def prepared(codes: NDArray[np.uint8]) -> "Structures | None":
+    """What the compiled kernel searches, made now to be stored beside the codes; none where nothing is gained."""
+    if len(codes) < SMALL:
+        return None
+    from index.kernel.library import load
+    from index.search.structures import fits, prepare
+
+    library = load()
+    return prepare(library, codes) if library is not None and fits(codes.shape[1] * 8, len(codes)) else None
+
+
+def open_engine(codes: NDArray[np.uint8], name: str = "auto", *, stored: Path | None = None) -> SearchEngine:
     """Build an engine over (N, bits / 8) codes, which must not change while it lives.
 
-    ``auto`` takes the compiled kernel, faiss where there is none, and numpy for few codes.
+    ``auto`` takes the compiled kernel, faiss where there is none, and numpy for few codes. The kernel sorts the codes
+    unless ``stored`` is the file that ``save_structures`` wrote of them.
 
     Raises:
         InvalidQuery: no engine of that name.
+        IndexCorrupt: the file is damaged.
     """
     check_engine(name)
     if name == "numpy" or (name == "auto" and len(codes) < SMALL):
@@ -52,7 +71,9 @@ def open_engine(codes: NDArray[np.uint8], name: str = "auto") -> SearchEngine:
 
         library = load()
         if library is not None and (name == "kernel" or fits(codes.shape[1] * 8, len(codes))):
-            return KernelEngine(library, codes)
+            from index.search.stored import load_structures
+
+            return KernelEngine(library, codes, structures=None if stored is None else load_structures(stored, codes))
     from index.search.faiss_engine import FaissEngine  # takes as long to import as all the rest together
 
     return FaissEngine(codes)

@@ -36,6 +36,8 @@ class Structures:
     starts: NDArray[np.uint32] | None  # (U + 1,) none: every entry is the row of its number
     rows: NDArray[np.uint32] | None  # (N,) the rows of entry u are rows[starts[u]:starts[u + 1]], ascending
     tables: tuple[Table, ...]
+    distinct: int  # different codes
+    largest: int  # codes that are equal
 
     @property
     def size_bytes(self) -> int:
@@ -53,7 +55,9 @@ class Structures:
         return arrays
 
     @classmethod
-    def from_arrays(cls, bits: int, count: int, arrays: Mapping[str, NDArray[np.unsignedinteger]]) -> Self:
+    def from_arrays(
+        cls, bits: int, count: int, arrays: Mapping[str, NDArray[np.unsignedinteger]], *, distinct: int, largest: int
+    ) -> Self:
         """The structures whose ``arrays`` these are."""
         spans = sorted(tuple(map(int, name.split("-")[1:])) for name in arrays if name.startswith("heads-"))
         return cls(
@@ -63,6 +67,34 @@ class Structures:
             arrays.get("starts"),
             arrays.get("rows"),
             tuple(Table(a, b, arrays[f"heads-{a}-{b}"], arrays[f"codes-{a}-{b}"]) for a, b in spans),
+            distinct,
+            largest,
+        )
+
+    def is_sound(self) -> bool:
+        """Whether every number lies where it points, so that no search can leave the arrays."""
+        words, entries = self.planes.shape
+        if self.planes.dtype != np.uint64 or words != -(-self.bits // 64):
+            return False
+        if self.starts is None or self.rows is None:
+            return entries == self.count and not self.tables
+        lists = [(self.starts, self.rows, entries, self.count)]
+        lists += [(table.heads, table.codes, 2**table.width, entries) for table in self.tables]
+        edges = sorted((table.first, table.first + table.width) for table in self.tables)
+        joined = [0, *(end for _, end in edges)]
+        return (
+            joined[:-1] == [first for first, _ in edges]
+            and joined[-1] in (0, self.bits)
+            and all(
+                starts.dtype == numbers.dtype == np.uint32
+                and starts.shape == (owners + 1,)
+                and numbers.shape == (below if starts is not self.starts else self.count,)
+                and starts[0] == 0
+                and starts[-1] == len(numbers)
+                and bool((starts[:-1] <= starts[1:]).all())
+                and int(numbers.max(initial=0)) < max(1, below)
+                for starts, numbers, owners, below in lists
+            )
         )
 
 
@@ -93,11 +125,18 @@ def prepare(library: Library, codes: NDArray[np.uint8]) -> Structures:
         ordered = plane[order]
         is_first[1:] |= ordered[1:] != ordered[:-1]
     firsts = np.flatnonzero(is_first)
-    if len(firsts) > GROUPED_BELOW * count and bits > TABLE_BITS:
-        return Structures(bits, count, planes, None, None, ())
-    distinct = np.ascontiguousarray(planes[:, order[firsts]])
     starts = np.append(firsts, count).astype(np.uint32)
-    return Structures(bits, count, distinct, starts, order, _tables(library, distinct, bits))
+    largest = int(np.diff(starts).max(initial=0))
+    if len(firsts) > GROUPED_BELOW * count and bits > TABLE_BITS:
+        return Structures(bits, count, planes, None, None, (), len(firsts), largest)
+    distinct = np.ascontiguousarray(planes[:, order[firsts]])
+    tables = _tables(library, distinct, bits)
+    return Structures(bits, count, distinct, starts, order, tables, len(firsts), largest)
+
+
+def as_rows(codes: NDArray[np.uint8]) -> Structures:
+    """The (N, bits / 8) codes as they are, every entry a row: what a plain scan needs."""
+    return Structures(codes.shape[1] * 8, len(codes), planes_of(codes), None, None, (), len(codes), 1)
 
 
 def _tables(library: Library, distinct: NDArray[np.uint64], bits: int) -> tuple[Table, ...]:
