@@ -1,7 +1,7 @@
 """From codes to the pages of an answer: options checked, index searched, hits told with what is stored of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
 import numpy as np
@@ -13,7 +13,7 @@ from app.problems import Problem
 from app.queries import Query
 from app.runtime import Runtime, Served
 from app.schemas.base import IndexReference, ModalityName, ModelReference
-from app.schemas.search import Answer, Answers, Hit, SearchOptions, Tie
+from app.schemas.search import Answer, Answers, Explanation, Hit, SearchOptions, Tie
 from index.ranking import Cursor, RankedHit, query_digest
 from index.snapshot import Snapshot
 
@@ -26,6 +26,7 @@ class Page:
     total_within_radius: int | None
     truncated: bool
     next_cursor: str | None
+    plan: Explanation | None
 
 
 class Search:
@@ -77,6 +78,7 @@ class Search:
             total_within_radius=page.total_within_radius,
             truncated=page.truncated,
             next_cursor=page.next_cursor,
+            plan=page.plan,
             truncated_tokens=truncated_tokens,
             index=IndexReference(name=manifest.index, generation=manifest.generation),
             model=ModelReference(name=manifest.artifact, fingerprint=manifest.fingerprint),
@@ -131,6 +133,7 @@ def find(
             total_within_radius=None if options.radius is None else answer.total,
             truncated=answer.truncated,
             next_cursor=_cursor(snapshot, offset + len(answer.hits), digest) if answer.more else None,
+            plan=Explanation(**asdict(answer.plan)) if options.explain and answer.plan is not None else None,
         )
         for answer, digest in zip(found, digests, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def search(
     limit: int,
     radius: int | None,
     where: str | None,
+    explain: bool,
 ) -> dict[str, Any]:  # Any: JSON
     """The nearest items of one text or image, told as the HTTP API does."""
     if (text is None) == (image is None):
@@ -73,7 +75,8 @@ def search(
             fingerprint=hasher.fingerprint,
         )[0]
         stored = snapshot.items([hit.row for hit in answer.hits])
-    return {
+    plan = {"plan": asdict(answer.plan)} if explain and answer.plan is not None else {}
+    return plan | {
         "hits": [_hit(hit, item, manifest.bits) for hit, item in zip(answer.hits, stored, strict=True)],
         "index": {"name": manifest.index, "generation": manifest.generation},
         "model": {"name": manifest.artifact, "fingerprint": manifest.fingerprint},

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from index.columns import Column
 from index.delta import Delta, Gone
 from index.search import Hits
+from index.search.protocol import Plan
 
 SPARE = 64  # hits asked for beyond the limit, in case some are gone; more only where that was not enough
 
@@ -65,6 +66,7 @@ def _search_without(column: Column, gone: Gone, queries: NDArray[np.uint8], *, r
         totals=hits.totals - (missing.sum(axis=1) if radius is None else missing[:, : radius + 1].sum(axis=1)),
         histogram=hits.histogram - missing,
         limit=limit,
+        plan=hits.plan,
     )
 
 
@@ -83,6 +85,7 @@ def _merge(hits: Hits, added: Hits, delta: Delta, limit: int) -> Hits:
         totals=hits.totals + added.totals,
         histogram=hits.histogram + added.histogram,
         limit=limit,
+        plan=hits.plan,  # the few items on top take no time worth telling
     )
 
 
@@ -94,6 +97,7 @@ def _cut(
     totals: NDArray[np.int64],
     histogram: NDArray[np.int64],
     limit: int,
+    plan: Plan | None,
 ) -> Hits:
     """The first ``limit`` of each query's hits; of the histogram what lies beyond the last of them is dropped."""
     starts = np.searchsorted(owner, np.arange(len(totals) + 1))
@@ -104,7 +108,7 @@ def _cut(
     has_hits = np.diff(offsets) > 0
     last[has_hits] = distances[offsets[1:][has_hits] - 1]
     shown = np.arange(histogram.shape[1]) <= last[:, np.newaxis]
-    return Hits(offsets, rows[kept], distances, totals, np.where(shown, histogram, 0))
+    return Hits(offsets, rows[kept], distances, totals, np.where(shown, histogram, 0), plan)
 
 
 def _owners(hits: Hits) -> NDArray[np.int64]:

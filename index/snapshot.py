@@ -33,6 +33,8 @@ from index.manifest import GenerationManifest
 from index.originals import Originals
 from index.ranking import RankedHit, page
 from index.records import Append, Delete, effective
+from index.search import Hits
+from index.search.protocol import QueryPlan
 from index.search.validation import check_at_least, check_queries, check_radius
 from index.staging import IndexedItem
 from index.verification import Verified
@@ -48,6 +50,7 @@ class Answer:
     total: int  # eligible items, or those within the radius: exact, whatever k
     truncated: bool  # k hides items that lie within the radius
     more: bool  # another page follows
+    plan: QueryPlan | None  # what the engine did
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +238,7 @@ class Snapshot:
         masks = None if filter is None else self._masks(filter)
         written = self._generation.columns.get(column) or self._empty_column()
         hits = search_live(written, self._delta, column, queries, radius=radius, limit=end, masks=masks)
-        return [
-            _answer(page(hits, query, offset=offset), int(total), offset=offset, k=k, is_radius=radius is not None)
-            for query, total in enumerate(hits.totals)
-        ]
+        return [_answer(hits, query, offset=offset, k=k, is_radius=radius is not None) for query in range(len(hits))]
 
     def filter(self, raw: Mapping[str, object]) -> Filter:
         """Check a filter against the metadata fields.
@@ -462,6 +462,8 @@ def _current_manifest(directory: IndexDirectory) -> GenerationManifest:
     return manifest
 
 
-def _answer(hits: list[RankedHit], total: int, *, offset: int, k: int | None, is_radius: bool) -> Answer:
+def _answer(hits: Hits, query: int, *, offset: int, k: int | None, is_radius: bool) -> Answer:
+    shown, total = page(hits, query, offset=offset), int(hits.totals[query])
     reach = total if k is None else min(total, k)
-    return Answer(hits, total, truncated=is_radius and reach < total, more=offset + len(hits) < reach)
+    plan = None if hits.plan is None else hits.plan.of(query)
+    return Answer(shown, total, truncated=is_radius and reach < total, more=offset + len(shown) < reach, plan=plan)

@@ -7,7 +7,7 @@ import typer
 
 from app.cli import options
 from app.cli.options import SEARCHING, AsJson, Bits, open_settings
-from app.show import show_json, show_table
+from app.show import note, show_json, show_table
 
 cli = typer.Typer()
 
@@ -50,6 +50,7 @@ def search(
     limit: Annotated[int, typer.Option(min=1, help="Number of hits.")] = 10,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance.")] = None,
     where: Annotated[str | None, typer.Option("--filter", help="Filter over metadata, as JSON.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also tell what the search engine did.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Search an index by text or by image."""
@@ -65,9 +66,12 @@ def search(
         limit=limit,
         radius=radius,
         where=where,
+        explain=explain,
     )
     if as_json:
         show_json(result)
     else:
         rows = [[hit["rank"], hit["distance"], hit["id"], hit["text"] or ""] for hit in result["hits"]]
         show_table(["rank", "distance", "id", "text"], rows)
+        if "plan" in result:
+            note(", ".join(f"{name} {value}" for name, value in result["plan"].items()))

@@ -42,6 +42,7 @@ class SearchOptions(RequestBody):
         max_length=2000,
         description="`next_cursor` of the page before, with everything else unchanged.",
     )
+    explain: bool = Field(default=False, description="Also tell what the search engine did.")
 
 
 class TextSearch(TextQueries, SearchOptions):
@@ -115,6 +116,19 @@ class Hit(AnswerBody):
     image_url: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
+class Explanation(AnswerBody):
+    """What the search engine did for one query."""
+
+    engine: str = Field(description="`kernel`, `faiss` or `numpy`.")
+    strategy: str = Field(
+        description="`scan` over all codes, `grouped_scan` over the distinct ones, or `lookup` of equal substrings."
+    )
+    codes: int = Field(description="Codes that the filter lets through.")
+    entries: int = Field(description="What a scan compares: distinct codes, or all where they hardly repeat.")
+    candidates: int = Field(description="Codes that a lookup compared.")
+    fallback: bool = Field(description="A lookup ran out of its budget, so a scan answered.")
+
+
 class Answer(AnswerBody):
     """One page of hits for one query."""
 
@@ -130,6 +144,9 @@ class Answer(AnswerBody):
         default=None,
         exclude_if=lambda value: value is None,
         description="Tokens of the text that did not reach the encoder; only for a text query.",
+    )
+    plan: Explanation | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="Only where `explain` asked for it."
     )
     index: IndexReference
     model: ModelReference

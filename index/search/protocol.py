@@ -18,6 +18,18 @@ class Strategy(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """What an engine did for one query."""
+
+    engine: str
+    strategy: str  # "lookup", "scan", or "grouped_scan" over distinct codes
+    codes: int  # eligible rows
+    entries: int  # what a scan compares: distinct codes, or rows where codes hardly repeat
+    candidates: int  # codes that a lookup compared
+    fallback: bool  # the lookup ran out of its budget, so a scan answered
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What an engine did for a batch of Q queries."""
 
@@ -31,6 +43,19 @@ class Plan:
     def scan(cls, engine: str, codes: int, entries: int, queries: int) -> Self:
         """Every query scanned."""
         return cls(engine, codes, entries, np.zeros(queries, np.uint8), np.zeros(queries, np.int64))
+
+    def of(self, query: int) -> QueryPlan:
+        """What was done for one query."""
+        strategy = Strategy(int(self.strategies[query]))
+        scan = "grouped_scan" if self.entries < self.codes else "scan"
+        return QueryPlan(
+            engine=self.engine,
+            strategy="lookup" if strategy is Strategy.LOOKUP else scan,
+            codes=self.codes,
+            entries=self.entries,
+            candidates=int(self.candidates[query]),
+            fallback=strategy is Strategy.FALLBACK,
+        )
 
     @classmethod
     def join(cls, plans: Sequence["Plan"]) -> "Plan | None":

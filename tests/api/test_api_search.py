@@ -216,3 +216,14 @@ def test_an_equal_hasher_is_loaded_once(home: Home, serve: Serve) -> None:
     home.add_generation("more", "demo")
     serve()
     assert home.loads == [("demo", BITS)]
+
+
+def test_explain_tells_what_the_engine_did_and_nothing_else_changes(client: TestClient) -> None:
+    body = {"query": "a red square", "filter": {"warm": True}}
+    plain = client.post("/v1/search/text", json=body).json()
+    explained = client.post("/v1/search/text", json=body | {"explain": True}).json()
+    plan = explained.pop("plan")
+    assert plan.keys() == {"engine", "strategy", "codes", "entries", "candidates", "fallback"}
+    assert (plan["engine"], plan["strategy"], plan["fallback"]) == ("numpy", "scan", False)
+    assert 0 < plan["codes"] < EVERYTHING
+    assert (explained | {"took_ms": 0}) == (plain | {"took_ms": 0})

@@ -178,3 +178,14 @@ def test_codes_too_long_for_the_kernel_go_to_faiss() -> None:
     assert isinstance(open_engine(np.zeros((SMALL, 65), dtype=np.uint8)), FaissEngine)
     with pytest.raises(InvalidQuery, match="512 bits"):
         KernelEngine(compiled(), np.zeros((1, 65), dtype=np.uint8))
+
+
+def test_a_plan_tells_rows_entries_and_strategy(build: Build) -> None:
+    stored = np.repeat(np.random.default_rng(4).integers(0, 256, (50, 3), dtype=np.uint8), 4, axis=0)
+    hits = build(stored).knn(stored[:2], 3, rows=np.arange(200) < 100)
+    assert hits.plan is not None
+    plan = hits.plan.of(1)
+    assert plan.codes == 100
+    assert plan.entries in (25, 50, 100)
+    assert plan.strategy == ("scan" if plan.entries == 100 else "grouped_scan")
+    assert (plan.candidates, plan.fallback) == (0, False)

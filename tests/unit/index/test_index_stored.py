@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,9 +8,12 @@ from kernels import compiled
 from numpy.typing import NDArray
 
 from index.errors import IndexCorrupt
-from index.search import NumpyEngine, open_engine
+from index.generations import IndexDirectory
+from index.search import SMALL, NumpyEngine, open_engine
 from index.search.stored import load_structures, save_structures
 from index.search.structures import prepare
+from index.snapshot import Snapshot
+from index.writer import write_generation
 
 KINDS = pytest.mark.parametrize(("high", "width"), [(2, 2), (2, 8), (256, 8), (256, 12)])
 
@@ -55,3 +60,30 @@ def test_no_damage_leads_a_search_out_of_the_arrays(tmp_path: Path, high: int, w
             continue
         hits = engine.knn(codes[:3], 50)
         assert ((hits.rows >= 0) & (hits.rows < len(codes))).all()
+
+
+def test_a_large_column_is_written_with_its_structures_and_opens_with_or_without_them(
+    tmp_path: Path,
+    make_item: Any,  # noqa: ANN401 - a maker of items
+    make_spec: Any,  # noqa: ANN401 - a maker of specs
+) -> None:
+    number = SMALL + 50
+    path = tmp_path / "demo"
+    manifest = write_generation(path, make_spec(), (make_item(f"{i:06}", i % 1000) for i in range(number)))
+    IndexDirectory(path).activate(1)
+    column = manifest.columns["image"]
+    assert (column.distinct, column.largest_bucket) == (1000, -(-number // 1000))
+    query = np.array([[7, 0]], dtype=np.uint8)
+    with Snapshot.open(path) as whole:
+        assert "image.structures" in whole.manifest.files
+        expected = ask(whole, query)
+    rest = {name: entry for name, entry in manifest.files.items() if name != "image.structures"}
+    (path / "generation-000001" / "image.structures").unlink()
+    replace(manifest, files=rest).save(path / "generation-000001" / "manifest.json")
+    with Snapshot.open(path) as older:
+        assert ask(older, query) == expected == [f"{i:06}" for i in range(7, number, 1000)][:5]
+
+
+def ask(snapshot: Snapshot, query: NDArray[np.uint8]) -> list[str]:
+    (answer,) = snapshot.search("image", query, k=5, radius=0, limit=5, fingerprint=None)
+    return [item.id for item in snapshot.items([hit.row for hit in answer.hits])]
