@@ -12,7 +12,7 @@ from app.rebuild_steps import LoadHasher, RebuildSteps, Request
 from app.settings import Settings
 from app.show import note, note_skipped, progress
 from index.generations import IndexDirectory, list_indexes
-from index.manifest import GenerationManifest
+from index.manifest import ITEMS, GenerationManifest, codes_file
 from index.snapshot import Snapshot, verify_index
 
 
@@ -66,10 +66,29 @@ def show(settings: Settings, name: str | None) -> dict[str, Any]:  # Any: JSON
     path = find_index(settings, name)
     with Snapshot.open(path, engine="numpy", verify=False) as snapshot:
         manifest = asdict(snapshot.manifest)
-        codes = {column: asdict(snapshot.diagnostics(column)) for column in snapshot.columns}
-    del manifest["files"], manifest["columns"], manifest["format"]
+        codes = {column: asdict(snapshot.diagnostics(column)) for column in snapshot.manifest.columns}
+        edits = {
+            "items": snapshot.item_count,
+            "position": snapshot.position,
+            "edits": snapshot.edits,
+            "not_encoded": len(snapshot.pending),
+        }
+        sizes = {"bytes_per_item": bytes_per_item(snapshot)}
+    for key in ("files", "columns", "format", "log_position", "thumbnail_bytes"):
+        del manifest[key]
     manifest["fields"] = {field: str(kind) for field, kind in manifest["fields"].items()}
-    return manifest | {"codes": codes, "generations": IndexDirectory(path).generations()}
+    return manifest | edits | sizes | {"codes": codes, "generations": IndexDirectory(path).generations()}
+
+
+def bytes_per_item(snapshot: Snapshot) -> dict[str, float]:
+    """Bytes on disk for an item of the generation: its codes, what finds an item by its code, metadata, thumbnail."""
+    manifest, thumbnails = snapshot.manifest, snapshot.thumbnail_bytes()
+    sizes = {name: entry.size_bytes for name, entry in manifest.files.items()}
+    codes = sum(sizes[codes_file(modality)] for modality in manifest.columns)
+    metadata = sizes[ITEMS] - thumbnails
+    parts = {"codes": codes, "lookup": sum(sizes.values()) - sizes[ITEMS] - codes}
+    parts |= {"metadata": metadata, "thumbnails": thumbnails}
+    return {name: round(size / max(1, manifest.items), 1) for name, size in parts.items()}
 
 
 def overview(settings: Settings) -> list[dict[str, Any]]:  # Any: JSON

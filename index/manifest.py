@@ -71,6 +71,7 @@ class GenerationManifest:
     columns: Mapping[str, ColumnManifest]
     fields: Mapping[str, FieldType]  # of the metadata
     files: Mapping[str, FileEntry]
+    thumbnail_bytes: int | None = None  # of all thumbnails together; None: format 1 did not count them
     log_position: int = 0  # the edits up to here are in the generation; those after it come on top
 
     def save(self, path: Path) -> None:

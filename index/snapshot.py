@@ -349,7 +349,8 @@ class Snapshot:
 
     def thumbnail_bytes(self) -> int:
         """Bytes of the thumbnails of the generation."""
-        return self._generation.items.thumbnail_bytes()
+        counted = self.manifest.thumbnail_bytes
+        return self._generation.items.thumbnail_bytes() if counted is None else counted
 
     def verify(self) -> Verified:
         """Check item order, row numbers and self-queries of the generation, and the originals of what was appended.

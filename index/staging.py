@@ -57,6 +57,7 @@ class Staging:
 
     def __init__(self, path: Path, bits: int) -> None:
         self.items = 0
+        self.thumbnail_bytes = 0
         self.modalities: set[str] = set()
         self._bits = bits
         self._fields: dict[str, int] = {}
@@ -87,6 +88,7 @@ class Staging:
             raise InvalidItem(f"expected every item id once, found {item.id!r:.200} again; ids must differ") from error
         if item.thumbnail is not None:
             self._connection.execute("INSERT INTO thumbnails VALUES (?, ?)", (arrival, item.thumbnail))
+            self.thumbnail_bytes += len(item.thumbnail)
         self._connection.executemany(
             "INSERT INTO staging.codes VALUES (?, ?, ?)",
             [(arrival, name, blob) for name, blob in codes.items() if blob],

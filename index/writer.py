@@ -109,7 +109,7 @@ def _write_files(path: Path, spec: GenerationSpec, number: int, items: Iterable[
         fields = staging.lay_out()
         names = sorted(staging.modalities | set(spec.columns))
         columns = {name: _write_column(path, name, spec.bits, staging) for name in names}
-        count = staging.items
+        count, thumbnail_bytes = staging.items, staging.thumbnail_bytes
     files = sorted(path.iterdir())
     for file in files:
         sync(file)
@@ -128,6 +128,7 @@ def _write_files(path: Path, spec: GenerationSpec, number: int, items: Iterable[
         columns=columns,
         fields=fields,
         files={file.name: describe(file) for file in files},
+        thumbnail_bytes=thumbnail_bytes,
         log_position=spec.log_position,
     )
     manifest.save(path / MANIFEST)

@@ -2,16 +2,18 @@
 
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from app.cli import options
 from app.cli.options import SEARCHING, AsJson, Bits, open_settings
-from app.show import show_entries, show_entry
+from app.show import note_skipped, progress, show_entries, show_entry
 
 cli = typer.Typer()
-index = typer.Typer(help="Build, show, verify and roll back indexes.", no_args_is_help=True)
+index = typer.Typer(help="Build, edit, show, verify and roll back indexes.", no_args_is_help=True)
 cli.add_typer(index, name="index", rich_help_panel=SEARCHING)
 
 Generation = Annotated[int | None, typer.Option(min=1, help="Number of a generation.")]
@@ -55,6 +57,52 @@ def build_index(
     manifest = build(settings, request, load_hasher)
     built = {"index": manifest.index, "generation": manifest.generation, "items": manifest.items, "bits": manifest.bits}
     show_entry(built, as_json=as_json)
+
+
+@index.command("append")
+def append_items(
+    name: Annotated[str, typer.Argument(help="Name of the index.")],
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest that ends in .csv or .jsonl.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of a manifest's images; the manifest's own if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add your own images and texts to an index, or replace those whose ids it has; they are found at once."""
+    from app.edit_commands import append
+    from app.jobs import Skipped
+    from model.data.importing import import_source, read_source
+    from model.items import ItemArchive
+
+    settings = open_settings()
+    listed = read_source(source, images)
+    with TemporaryDirectory(prefix="crossbit-append-") as folder:
+        with progress("reading", len(listed.records)) as advance:
+            imported = import_source(listed, "appended", Path(folder), advance=advance)
+        note_skipped([Skipped(one.where, one.reason) for one in imported.skipped])
+        appended = append(settings, name, ItemArchive.open(imported.path), options.load_hasher)
+    appended["skipped"] += len(imported.skipped)
+    show_entry(appended, as_json=as_json)
+
+
+@index.command("delete")
+def delete_items(
+    name: Annotated[str, typer.Argument(help="Name of the index.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids of the items.", metavar="ID...")],
+    as_json: AsJson = False,
+) -> None:
+    """Delete items from an index: all that are named, or none if one is not there."""
+    from app.edit_commands import delete
+
+    show_entry(delete(open_settings(), name, ids), as_json=as_json)
+
+
+@index.command("compact")
+def compact_index(name: Annotated[str, typer.Argument(help="Name of the index.")], as_json: AsJson = False) -> None:
+    """Merge what was appended and deleted into a new generation and make it the one that serves."""
+    from app.edit_commands import compact
+
+    show_entry(compact(open_settings(), name), as_json=as_json)
 
 
 @index.command("verify")

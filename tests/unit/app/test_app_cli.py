@@ -417,3 +417,54 @@ def test_every_error_tree_is_known(
     with pytest.raises(SystemExit) as exit_info:
         app.cli.main()
     assert (exit_info.value.code, capsys.readouterr().err) == (2, "error: not a picture\n")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two pictures of your own."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in (900, 901):
+        (folder / f"{number}.png").write_bytes(png(number))
+    return folder
+
+
+def test_own_pictures_are_appended_found_replaced_deleted_and_merged(run: Run, pictures: Path) -> None:
+    run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    appended = run("index", "append", "demo", pictures, "--json").json
+    assert appended == {"index": "demo", "appended": 2, "skipped": 0, "position": 2}
+    ask = ("search", "--image", pictures / "900.png", "--target", "image", "--limit", "1", "--json")
+    assert run(*ask).json["hits"][0] | {"rank": 1, "distance": 0} == run(*ask).json["hits"][0]
+    found = run(*ask).json["hits"][0]["id"]
+    shown = run("index", "show", "demo", "--json").json
+    assert (shown["items"], shown["position"], shown["edits"]) == (42, 2, 2)
+    assert run("index", "delete", "demo", found, "item-0000", "--json").json["deleted"] == 2
+    assert run(*ask).json["hits"][0]["id"] != found
+    merged = run("index", "compact", "demo", "--json").json
+    assert (merged["generation"], merged["items"], merged["merged"]) == (2, 40, 3)
+    assert run("index", "compact", "demo", "--json").json["merged"] == 0
+    assert run("index", "verify", "demo", "--json").json["items"] == 40
+
+
+def test_deleting_what_is_not_there_says_so(run: Run) -> None:
+    run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    ended = run("index", "delete", "demo", "item-0000", "nothing")
+    assert ended.code == 2
+    assert "found 'nothing' that it does not have; nothing changed" in " ".join(ended.err.split())
+
+
+def test_another_model_under_the_same_name_cannot_append(
+    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    monkeypatch.setattr(options, "load_hasher", lambda path, bits, device: FakeHasher(bits, seed="another"))
+    ended = run("index", "append", "demo", pictures)
+    assert ended.code == 2
+    assert "expected codes of the model that built the index" in " ".join(ended.err.split())
+
+
+def test_show_tells_the_bytes_of_an_item(run: Run) -> None:
+    run("index", "build", "demo", "--artifact", "first", "--data", "tiny")
+    sizes = run("index", "show", "demo", "--json").json["bytes_per_item"]
+    assert (sizes["codes"], sizes["lookup"]) == (16, 16)
+    assert sizes["metadata"] > 0 < sizes["thumbnails"]
