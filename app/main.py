@@ -6,7 +6,7 @@ importing this module costs next to nothing.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,15 +114,27 @@ def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], Ab
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.runtime = runtime
         names = list_indexes(runtime.settings.indexes_dir)
-        opening = asyncio.create_task(asyncio.to_thread(runtime.open_all, names))
+        stopping = asyncio.Event()
+        opening = asyncio.create_task(_serve_indexes(runtime, names, stopping))
         try:
             async with open_jobs(runtime.settings, runtime) as app.state.jobs:
                 yield
         finally:
+            stopping.set()
             await opening
             await asyncio.to_thread(runtime.close)
 
     return lifespan
+
+
+async def _serve_indexes(runtime: "Runtime", names: list[str], stopping: asyncio.Event) -> None:
+    """Open the indexes, then follow what other processes make of them."""
+    await asyncio.to_thread(runtime.open_all, names)
+    while not stopping.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), runtime.settings.refresh_s)
+            return
+        await asyncio.to_thread(runtime.refresh)
 
 
 def _open_rebuilds(load_hasher: "LoadHasher") -> OpenJobs:

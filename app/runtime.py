@@ -15,8 +15,8 @@ from app.metrics import Metrics
 from app.models import LoadHasher, Models, require_modality
 from app.problems import Problem, as_problem
 from app.settings import Settings
-from index.generations import IndexDirectory
-from index.snapshot import Snapshot
+from index.generations import IndexDirectory, list_indexes
+from index.snapshot import Snapshot, index_stamp
 from model.hasher import Hasher, Modality
 
 log = Log(__name__)
@@ -67,6 +67,7 @@ class Runtime:
         self.searching = Stage("searching", threads=settings.search_threads, queue=limits.queue)
         self._swapping = threading.Lock()
         self._indexes: Mapping[str, Served | Refusal] = {}
+        self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that were opened, or refused
         self._ready = False
 
     @property
@@ -78,6 +79,7 @@ class Runtime:
         """Open these indexes, then be ready; one that cannot be served does not keep the others from it."""
         for name in names:
             try:
+                self._stamps[name] = index_stamp(self.settings.indexes_dir / name)
                 self.reload(name)
             except Exception as error:  # also an unforeseen failure concerns this index alone
                 self._refuse(name, error)
@@ -115,6 +117,14 @@ class Runtime:
         with self._swapping:
             self._swap(name, self._open(name))
 
+    def refresh(self) -> None:
+        """Serve what other processes built, activated, appended, deleted or compacted; costs a few looks at files."""
+        for name in list_indexes(self.settings.indexes_dir):
+            try:
+                self._refresh(name)
+            except Exception as error:  # the old state goes on serving until the files change again
+                log.error("index_not_refreshed", index=name, reason=str(error), exc_info=error)
+
     def rollback(self, name: str, generation: int | None) -> Served:
         """Point the index to an earlier generation, the newest one below the current if none is given, and serve it.
 
@@ -140,10 +150,29 @@ class Runtime:
         snapshot = Snapshot.open(
             settings.indexes_dir / name, generation, engine=settings.engine, verify=settings.verify_on_open
         )
-        served = Served(snapshot, self._hasher_for(snapshot))
+        return self._pair(snapshot, self._hasher_for(snapshot))
+
+    def _pair(self, snapshot: Snapshot, hasher: Hasher | None) -> Served:
+        served = Served(snapshot, hasher)
         snapshot.warm()
         weakref.finalize(served, snapshot.close)
         return served
+
+    def _refresh(self, name: str) -> None:
+        path = self.settings.indexes_dir / name
+        stamp = index_stamp(path)
+        if stamp == self._stamps.get(name):
+            return
+        self._stamps[name] = stamp
+        with self._swapping:
+            pointer, entry = IndexDirectory(path).current(), self._indexes.get(name)
+            if not isinstance(entry, Served) or pointer is None or pointer.generation != entry.snapshot.generation:
+                self._swap(name, self._open(name))
+                return
+            newer = entry.snapshot.newer()
+            if newer is not None:
+                self._indexes = {**self._indexes, name: self._pair(newer, entry.hasher)}
+                log.info("index_edited", index=name, position=newer.position, items=newer.item_count)
 
     def _hasher_for(self, snapshot: Snapshot) -> Hasher | None:
         manifest = snapshot.manifest

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     verify_on_open: bool = True
     """Check the checksums of every file of a generation before serving it; sizes and shapes are always checked."""
 
+    refresh_s: float = Field(default=1.0, ge=0.01, le=3600)
+    """Seconds between looks for what other processes built, appended, deleted or compacted."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log event that is written."""
 

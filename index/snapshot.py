@@ -435,6 +435,19 @@ class Snapshot:
         return {modality: [to_hex(code) for code in codes] for modality, codes in self._codes(row).items()}
 
 
+def index_stamp(index_dir: Path) -> tuple[int, ...]:
+    """Numbers that differ when an index opened now would differ from one opened before; no file is read.
+
+    Raises:
+        IndexNotFound: no generation is active.
+    """
+    try:
+        pointer = (index_dir / CURRENT).stat()
+    except FileNotFoundError:
+        raise IndexNotFound(f"there is no index {index_dir.name!r} with an active generation; build it first") from None
+    return pointer.st_ino, pointer.st_mtime_ns, *EditLog(index_dir).stamp()
+
+
 def verify_index(index_dir: Path, generation: int | None = None) -> Verified:
     """Read a whole generation, the current one if none is given: checksums, order, row numbers and self-queries.
 

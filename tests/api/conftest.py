@@ -27,7 +27,8 @@ def serve(home: Home) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(*, ready: bool = True, load: LoadHasher | None = None, **values: object) -> TestClient:
-            settings = Settings(home=home.path, log_level="error", **values)
+            # what the tests change on disk is served when they say so
+            settings = Settings(home=home.path, log_level="error", **({"refresh_s": 3600} | values))
             app = create_app(settings, load_hasher=load or home.load, open_jobs=open_recorded_jobs)
             client = stack.enter_context(TestClient(app))
             if ready:
