@@ -42,7 +42,7 @@ def append_items(
     skipped: list[Skipped] = []
     position = 0
     for start in range(0, len(items), SHARD_ITEMS):
-        some = items[start : start + SHARD_ITEMS]
+        some = tuple(items[start : start + SHARD_ITEMS])
         shard = builder.encode(some, progress=progress)
         skipped += shard.skipped
         by_id = {item.id: item for item in some}

@@ -62,7 +62,7 @@ def build_index(
 @index.command("append")
 def append_items(
     name: Annotated[str, typer.Argument(help="Name of the index.")],
-    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest that ends in .csv or .jsonl.")],
+    source: Annotated[Path, typer.Argument(help="What `crossbit import` takes: a folder, a manifest or shards.")],
     images: Annotated[
         Path | None, typer.Option(help="Folder of a manifest's images; the manifest's own if left out.")
     ] = None,
@@ -71,17 +71,17 @@ def append_items(
     """Add your own images and texts to an index, or replace those whose ids it has; they are found at once."""
     from app.edit_commands import append
     from app.jobs import Skipped
-    from model.data.importing import import_source, read_source
+    from model.data.importing import check_rows, import_source, read_source
     from model.items import ItemArchive
 
     settings = open_settings()
     listed = read_source(source, images)
     with TemporaryDirectory(prefix="crossbit-append-") as folder:
-        with progress("reading", len(listed.records)) as advance:
+        with progress("reading", check_rows(listed)) as advance:
             imported = import_source(listed, "appended", Path(folder), advance=advance)
-        note_skipped([Skipped(one.where, one.reason) for one in imported.skipped])
+        note_skipped([Skipped(one.where, one.reason) for one in imported.skipped], imported.left_out)
         appended = append(settings, name, ItemArchive.open(imported.path), options.load_hasher)
-    appended["skipped"] += len(imported.skipped)
+    appended["skipped"] += imported.left_out
     show_entry(appended, as_json=as_json)
 
 
