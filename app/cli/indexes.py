@@ -71,14 +71,13 @@ def append_items(
     """Add your own images and texts to an index, or replace those whose ids it has; they are found at once."""
     from app.edit_commands import append
     from app.jobs import Skipped
-    from model.data.importing import check_rows, import_source, read_source
+    from model.data.importing import import_source, read_source
     from model.items import ItemArchive
 
     settings = open_settings()
     listed = read_source(source, images)
     with TemporaryDirectory(prefix="crossbit-append-") as folder:
-        with progress("reading", check_rows(listed)) as advance:
-            imported = import_source(listed, "appended", Path(folder), advance=advance)
+        imported = import_source(listed, "appended", Path(folder), show=progress)
         note_skipped([Skipped(one.where, one.reason) for one in imported.skipped], imported.left_out)
         appended = append(settings, name, ItemArchive.open(imported.path), options.load_hasher)
     appended["skipped"] += imported.left_out
