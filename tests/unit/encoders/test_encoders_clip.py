@@ -1,5 +1,7 @@
 """The open_clip adapter on a tiny random architecture, and on a checkpoint of it."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,15 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
+from encoders.alignment import asset
 from encoders.clip import ClipBackbone
 from encoders.encode import FeatureEncoder
-from encoders.errors import BackboneNotFound, WeightsUnusable
+from encoders.errors import BackboneNotFound, NoTowerAccess, WeightsUnusable
 from encoders.names import with_file
 from encoders.registry import load_backbone
 
@@ -156,3 +163,25 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnusable, match=r"evil\.pt"):
         ClipBackbone(f"clip:crossbit-tiny:{tmp_path / 'evil.pt'}")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_tokenizer_of_the_hub_reads_the_head_and_pads_in_its_own_way(tmp_path: Path) -> None:
+    unknown, padding = "[UNK]", "[PAD]"
+    words = Tokenizer(WordLevel({unknown: 0, padding: 1, "dog": 2}, unk_token=unknown))
+    words.pre_tokenizer = Whitespace()
+    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
+    make(tokenizer_object=words, pad_token=padding).save_pretrained(tmp_path / "tokenizer")
+    config = json.loads(asset("crossbit-tiny.json").read_text())
+    config["text_cfg"] |= {"hf_tokenizer_name": str(tmp_path / "tokenizer"), "vocab_size": 3}
+    (tmp_path / "crossbit-words.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "crossbit-words.json")
+    backbone = ClipBackbone("clip:crossbit-words:random")
+    assert backbone.tokenize("dog cat").chunks == ((2, 0, *[1] * 14),)
+    long = backbone.tokenize("dog " * 20)
+    assert (long.chunks, long.truncated) == (((2,) * 16,), 4)
+    assert backbone.config["text_max_chunks"] == 1
+    features = FeatureEncoder(backbone).encode_texts(["dog cat"]).features
+    expected = backbone.model.encode_text(torch.tensor([[2, 0, *[1] * 14]]), normalize=True)
+    assert np.allclose(features, expected.detach().numpy(), atol=1e-6)
+    with pytest.raises(NoTowerAccess):
+        _ = backbone.text_tower
