@@ -1,8 +1,8 @@
 """The open_clip adapter on a tiny random architecture, and on a checkpoint of it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import open_clip
@@ -22,6 +22,9 @@ from encoders.encode import FeatureEncoder
 from encoders.errors import BackboneNotFound, NoTowerAccess, WeightsUnusable
 from encoders.names import with_file
 from encoders.registry import load_backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TINY = "clip:crossbit-tiny:random"
 
