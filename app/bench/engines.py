@@ -13,7 +13,7 @@ from index.codes import distances
 from index.kernel.library import Level, Library
 from index.search import NumpyEngine, SearchEngine
 from index.search.kernel_engine import KernelEngine
-from index.search.structures import as_rows
+from index.search.structures import Structures, as_rows
 
 Answer = tuple[NDArray[np.signedinteger], NDArray[np.int64] | None]  # distances (Q, k) and rows, in the total order
 Ask = Callable[[NDArray[np.uint8], int], Answer]
@@ -29,13 +29,13 @@ class Contender:
     bytes_per_item: float
 
 
-def contenders(library: Library, database: NDArray[np.uint8]) -> Iterator[Contender]:
+def contenders(library: Library, database: NDArray[np.uint8], structures: Structures) -> Iterator[Contender]:
     """The planner, the plain scan at every level, faiss at every level that it has here, usearch and numpy."""
     count, width = database.shape
-    planned = KernelEngine(library, database)
-    yield Contender("crossbit", _of_engine(planned), planned.structures.size_bytes / count)
+    planned = KernelEngine(library, database, structures=structures)
+    yield Contender("crossbit", _of_engine(planned), structures.size_bytes / count)
     plain = as_rows(database)
-    for level in library.levels():
+    for level in library.levels()[1:] or library.levels():  # the portable one only where there is no other
         scan = KernelEngine(library, database, structures=plain, level=level)
         yield Contender(f"crossbit scan {level.name.lower()}", _of_engine(scan), plain.size_bytes / count)
     yield from _faiss(database)

@@ -15,6 +15,7 @@ from app.bench.codes import Codes
 from app.bench.engines import Contender, check, contenders, level_names
 from app.show import progress
 from index.kernel.library import Library, load
+from index.search.structures import prepare
 
 K = 100
 ROUNDS = 7
@@ -40,8 +41,8 @@ class Row:
     bytes_per_item: float
 
 
-def bench_index(codes: Codes) -> dict[str, Any]:  # Any: JSON
-    """Measure batches and single queries of 100 neighbours.
+def bench_index(codes: Codes, only: tuple[str, ...] = ("",)) -> dict[str, Any]:  # Any: JSON
+    """Measure batches and single queries of 100 neighbours, of the engines whose names start with one of ``only``.
 
     Raises:
         typer.BadParameter: there is no compiled kernel, or the extra `bench` is not installed.
@@ -50,7 +51,10 @@ def bench_index(codes: Codes) -> dict[str, Any]:  # Any: JSON
     library = load()
     if library is None:
         raise typer.BadParameter("the kernel was not compiled; reinstall crossbit with a C compiler")
-    engines = list(contenders(library, codes.database))
+    started = time.perf_counter()
+    structures = prepare(library, codes.database)
+    build_s = time.perf_counter() - started
+    engines = [one for one in contenders(library, codes.database, structures) if one.name.startswith(only)]
     k = min(K, len(codes.database))
     with progress("measuring", len(engines) * (2 * ROUNDS + 1)) as advance:
         for engine in engines:
@@ -62,7 +66,8 @@ def bench_index(codes: Codes) -> dict[str, Any]:  # Any: JSON
         "instruction_sets": instruction_sets(),
         "levels": level_names(library),
         "load": os.getloadavg()[0],
-        "distinct": _distinct(codes.database),
+        "distinct": structures.distinct,
+        "build_s": build_s,
         "ceilings": {f"{mode}_per_s": value for mode, value in ceilings.items()},
         "bandwidth_gb_per_s": _bandwidth(),
         "rows": [asdict(row) for row in rows],
@@ -198,7 +203,3 @@ def _bandwidth() -> float:
         array.sum()
         rates.append(array.nbytes / 1e9 / (time.thread_time() - started))
     return float(np.median(rates))
-
-
-def _distinct(database: NDArray[np.uint8]) -> int:
-    return len(np.unique(np.ascontiguousarray(database).view(f"V{database.shape[1]}")))

@@ -86,7 +86,7 @@ class Found:
 
 def address(array: NDArray[np.generic] | None) -> int | None:
     """Where the array's first element lies; the caller keeps the array alive while the kernel uses it."""
-    return None if array is None else array.ctypes.data
+    return None if array is None else array.__array_interface__["data"][0]  # a quarter of what .ctypes.data costs
 
 
 class Library:

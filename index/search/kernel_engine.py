@@ -2,6 +2,7 @@
 
 import ctypes
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from index.kernel.library import MAX_BITS, MAX_ROWS, Found, Level, Library, Segm
 from index.search.protocol import Hits, Plan
 from index.search.structures import Structures, fits, planes_of, prepare
 from index.search.validation import check_at_least, check_mask, check_queries, check_radius
+
+Number = TypeVar("Number", bound=np.generic)
 
 BLOCK = 2**22  # bounds queries x rows asked for that are held at a time
 COMPACTED_BELOW = 0.25  # eligible / entries: fewer are copied together before they are scanned
@@ -97,8 +100,8 @@ class KernelEngine:
             engine="kernel",
             codes=eligible.count,
             entries=eligible.segment.count,
-            strategies=np.concatenate([np.empty(0, np.uint8), *(part.strategies for part in parts)]),
-            candidates=np.concatenate([np.empty(0, np.int64), *(part.candidates for part in parts)]),
+            strategies=_joined([part.strategies for part in parts], np.empty(0, np.uint8)),
+            candidates=_joined([part.candidates for part in parts], np.empty(0, np.int64)),
         )
         return _told(parts, self._bits, eligible.count if radius is None else None, plan)
 
@@ -161,18 +164,30 @@ def _point_to_tables(structures: Structures) -> Tables | None:
 
 def _told(parts: list[Found], bits: int, everyone: int | None, plan: Plan) -> Hits:
     """The answers of consecutive blocks as one; ``everyone`` are the totals of a search that counts all."""
-    lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
-    rows, distances = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
-    for part in parts:
-        shown = np.arange(part.rows.shape[1]) < part.lengths[:, np.newaxis]
-        rows.append(part.rows[shown])
-        distances.append(part.distances[shown])
-    totals = np.concatenate([np.empty(0, np.int64), *(part.totals for part in parts)])
+    lengths = _joined([part.lengths for part in parts], np.empty(0, np.int64))
+    totals = _joined([part.totals for part in parts], lengths)
+    if everyone is not None:
+        totals[:] = everyone
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
     return Hits(
-        offsets=np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths))),
-        rows=np.concatenate(rows),
-        distances=np.concatenate(distances),
-        totals=totals if everyone is None else np.full(len(lengths), everyone, dtype=np.int64),
-        histogram=np.concatenate([np.empty((0, bits + 1), np.int64), *(part.histogram for part in parts)]),
+        offsets=offsets,
+        rows=_joined([_shown(part.rows, part.lengths) for part in parts], np.empty(0, np.int64)),
+        distances=_joined([_shown(part.distances, part.lengths) for part in parts], np.empty(0, np.int32)),
+        totals=totals,
+        histogram=_joined([part.histogram for part in parts], np.empty((0, bits + 1), np.int64)),
         plan=plan,
     )
+
+
+def _joined(parts: list[NDArray[Number]], nothing: NDArray[Number]) -> NDArray[Number]:
+    """The parts one after the other; most searches have a single one, which is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate([nothing, *parts])
+
+
+def _shown(values: NDArray[Number], lengths: NDArray[np.int64]) -> NDArray[Number]:
+    """The first ``lengths[q]`` values of each row q of a (Q, limit) array, one after the other."""
+    limit = values.shape[1]
+    if int(lengths.min()) == limit:
+        return values.reshape(-1)
+    return values[np.arange(limit) < lengths[:, np.newaxis]]
