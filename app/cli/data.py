@@ -1,12 +1,17 @@
 """`crossbit data …` and `crossbit import`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.options import DATA_AND_MODELS, FAILED, AsJson, open_settings
 from app.show import data_progress, note, note_skipped, progress, show_entries, show_entry, show_json, show_table
+
+if TYPE_CHECKING:
+    from model.data.report import Report
+
+BALANCE = 5  # smallest and largest classes that are shown
 
 cli = typer.Typer()
 data = typer.Typer(help="List, check and build data sets.", no_args_is_help=True)
@@ -34,20 +39,50 @@ def build_data(
 
 
 @data.command("check")
-def check_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: AsJson = False) -> None:
-    """Read a whole data set and list what is wrong with it."""
+def check_data(
+    name: Annotated[str, typer.Argument(help="Name of a data set.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts and the offending pictures here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a whole data set and report what is wrong with it; errors end with exit code 1, warnings do not."""
+    from dataclasses import asdict
+
     from model.data.registry import check
     from model.items import ItemArchive, find_archive
 
     archive = ItemArchive.open(find_archive(name, open_settings().data_dir))
     with data_progress() as bar:
-        findings = check(archive, progress=bar)
+        report = check(archive, progress=bar)
+    if html is not None:
+        from model.data.check_page import write_page
+
+        write_page(html, report, archive)
+        note(f"wrote {html}")
     if as_json:
-        show_json({"name": name, "items": len(archive.items), "findings": findings})
+        show_json({"ok": report.ok, **asdict(report)})
     else:
-        show_table([f"{name}: {len(archive.items):,} items, {len(findings):,} findings"], [[line] for line in findings])
-    if findings:
+        _show_report(report)
+    if not report.ok:
         raise typer.Exit(FAILED)
+
+
+def _show_report(report: "Report") -> None:
+    facts = {"items": report.items, "images": report.images, "with text": report.with_text, **report.splits}
+    show_table([report.name, "count"], [[name, f"{count:,}"] for name, count in facts.items()])
+    if report.classes:
+        balance = sorted(report.classes.items(), key=lambda one: one[1])
+        shown = balance if len(balance) <= 2 * BALANCE else [*balance[:BALANCE], *balance[-BALANCE:]]
+        show_table(["class", "items"], [[name, f"{count:,}"] for name, count in shown])
+    for variant, one in report.lengths.items():
+        lines = [[f"{bin_} word pieces", f"{count:,}"] for bin_, count in one.bins()]
+        cut = [f"beyond the first {one.context}", f"{one.beyond_head:,} texts, {one.cut_by_head:,} word pieces"]
+        show_table([f"{variant}: {one.texts:,} texts, longest {one.longest:,}", "texts"], [*lines, cut])
+    rows = [
+        [f"{finding.level} ({finding.count:,})", finding.kind, example]
+        for finding in report.findings
+        for example in finding.examples
+    ]
+    show_table(["level", "finding", "example"], rows) if rows else note("nothing wrong was found")
 
 
 @data.command("list")

@@ -55,7 +55,7 @@ class Signatures:
         """Pairs of numbers of near-duplicates, some of them more than once; of equal pictures, neighbours suffice."""
         numbers = np.array(self._numbers, dtype=np.int64)
         gradients = np.array(self._gradients, dtype=np.uint64)
-        colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(len(numbers), -1)
+        colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(len(numbers), _GRID * _GRID * 3)
         brightness = colours.mean(axis=1)
         for band in range(_BANDS):
             keys = (gradients >> np.uint64(band * 64 // _BANDS)) & np.uint64(2 ** (64 // _BANDS) - 1)

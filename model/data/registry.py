@@ -10,6 +10,7 @@ from rich.progress import Progress
 from model import data
 from model.data.check import check_archive, check_counts
 from model.data.dataset import DataSet
+from model.data.report import Level, Report
 from model.errors import ArchiveError
 from model.items import ItemArchive
 
@@ -41,10 +42,12 @@ def build(
     return known[name].build(out_dir / name, source=source, images=images, progress=bar)
 
 
-def check(archive: ItemArchive, *, progress: Progress | None = None) -> list[str]:
-    """What is wrong with the archive, one sentence each; empty where nothing is."""
-    findings = list(check_archive(archive, progress=progress))
+def check(archive: ItemArchive, *, progress: Progress | None = None) -> Report:
+    """What is wrong with the archive, the counts of a known data set included."""
+    report = check_archive(archive, progress=progress)
     known = data_sets().get(archive.info.name)
     if known is not None:
-        findings += check_counts(archive, known.expected_counts(archive))
-    return findings
+        report.expected = known.expected_counts(archive)
+        for sentence in check_counts(archive, report.expected):
+            report.add(Level.ERROR, "counts", sentence)
+    return report

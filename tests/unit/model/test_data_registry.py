@@ -47,13 +47,13 @@ def test_the_data_sets_are_those_whose_module_says_so() -> None:
 def test_a_data_set_that_is_one_new_file_is_built_and_checked(tmp_path: Path, toys: Path) -> None:
     archive = ItemArchive.open(build("toys", tmp_path / "out", source=toys))
     assert [item.texts["text"] for item in archive.items] == [("a doll",), ("a ball",), ("a kite",)]
-    assert check(archive) == []
+    assert check(archive).sentences == []
 
 
 def test_its_expected_counts_are_checked(tmp_path: Path, toys: Path) -> None:
     toys.write_text("a doll\n")
     archive = ItemArchive.open(build("toys", tmp_path / "out", source=toys))
-    assert check(archive) == ["expected 3 of items, found 1"]
+    assert check(archive).sentences == ["expected 3 of items, found 1"]
 
 
 def test_a_data_set_without_images_of_its_own_refuses_them_by_name(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_audit_names_the_seeded_sample_and_gives_the_published_rates(shipped
 
 def test_the_fixture_is_sound_and_has_every_split_and_label() -> None:
     fixture = ItemArchive.open(FIXTURE)
-    assert check(fixture) == []
+    assert check(fixture).ok
     assert Counter(item.split for item in fixture.items) == {"train": 100, "unseen": 50, "query": 30, "validation": 20}
     for splits in (("train", "unseen"), ("query",)):
         assert {label for item in fixture.select(splits) for label in item.labels} == set(fixture.info.class_names)
