@@ -1,19 +1,22 @@
 """What `crossbit encode` and `crossbit search` do."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import typer
+from PIL.Image import Image
 
 from app.lookup import find_artifact, find_index
 from app.rebuild_steps import LoadHasher
 from app.settings import Settings
+from app.show import progress
 from index.codes import to_hex
 from index.ranking import RankedHit
 from index.snapshot import Snapshot, StoredItem
+from model.bulk import Bulk, encode_in_bulk, is_visible
 from model.hasher import EncodedBatch, Hasher, Modality
 from model.images import decode_image
 
@@ -30,17 +33,36 @@ def encode(
     images: Sequence[Path],
     batch_size: int,
 ) -> dict[str, Any]:  # Any: JSON
-    """Codes of texts or of image files, in the order given."""
+    """Codes of texts or of image files, in the order given; a folder stands for every file below it.
+
+    A single input that cannot be encoded is an error; among several it is left out, listed with its reason.
+
+    Raises:
+        typer.BadParameter: texts as well as images, neither, or none of the inputs can be encoded.
+    """
     if bool(texts) == bool(images):
         raise typer.BadParameter("expected either --text or --image, each as often as you like")
     name = find_artifact(settings, artifact)
     hasher = load_hasher(settings.artifacts_dir / name, bits, settings.device)
-    inputs: Sequence[str] | Sequence[Path] = texts or images
-    codes: list[str] = []
-    for start in range(0, len(inputs), batch_size):
-        end = start + batch_size
-        codes += [to_hex(code) for code in _encoded(hasher, texts[start:end], images[start:end]).codes]
-    return {"bits": hasher.bits, "fingerprint": hasher.fingerprint, "codes": codes}
+    if len(texts) == 1 or (len(images) == 1 and not images[0].is_dir()):
+        codes = _encoded(hasher, texts, images).codes
+        found = Bulk([*texts, *map(str, images)], codes, 0, [])
+    else:
+        inputs: Sequence[str | Path] = texts or list(_files(images))
+        with progress("encoding", len(inputs)) as advance:
+            found = encode_in_bulk(
+                hasher, inputs, _image_or_text, batch=batch_size, workers=settings.threads, advance=advance
+            )
+        if not found.ids:
+            reasons = "; ".join(f"{one.id}: {one.reason}" for one in found.skipped[:3]) or "no files there"
+            raise typer.BadParameter(f"expected inputs that can be encoded, found none ({reasons})")
+    return {
+        "bits": hasher.bits,
+        "fingerprint": hasher.fingerprint,
+        "inputs": found.ids,
+        "codes": [to_hex(code) for code in found.codes],
+        "skipped": [asdict(one) for one in found.skipped],
+    }
 
 
 def search(
@@ -85,8 +107,18 @@ def search(
     }
 
 
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files themselves, and those below the folders in the order of their names."""
+    for path in paths:
+        yield from sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _image_or_text(one: str | Path) -> Image | str:
+    return one if isinstance(one, str) else decode_image(one.read_bytes())
+
+
 def _encoded(hasher: Hasher, texts: Sequence[str], images: Sequence[Path]) -> EncodedBatch:
-    if any(not text.strip() for text in texts):
+    if not all(map(is_visible, texts)):
         raise typer.BadParameter("expected a text with words in it, found an empty one", param_hint="--text")
     return hasher.encode_texts(texts) if texts else hasher.encode_images([decode_image(_read(path)) for path in images])
 

@@ -7,7 +7,8 @@ import typer
 
 from app.cli import options
 from app.cli.options import SEARCHING, AsJson, Bits, open_settings
-from app.show import note, show_json, show_table
+from app.jobs import Skipped
+from app.show import note, note_skipped, show_json, show_table
 
 cli = typer.Typer()
 
@@ -17,11 +18,13 @@ def encode(
     artifact: Annotated[str | None, typer.Option(help="Name of an artifact; the only one if left out.")] = None,
     bits: Bits = 64,
     text: Annotated[list[str] | None, typer.Option(help="A text; may be repeated.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="An image file; may be repeated.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Inputs a call; changes no code.")] = 32,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="An image file, or a folder of them; may be repeated.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Inputs a call; changes no code.")] = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Print the codes of texts or image files."""
+    """Print the codes of texts or image files; of several, those that cannot be encoded are listed and left out."""
     from app.query_commands import encode as encode_inputs
 
     result = encode_inputs(
@@ -36,7 +39,8 @@ def encode(
     if as_json:
         show_json(result)
     else:
-        show_table(["code"], [[code] for code in result["codes"]])
+        show_table(["code", "input"], list(zip(result["codes"], result["inputs"], strict=True)))
+        note_skipped([Skipped(**one) for one in result["skipped"]])
 
 
 @cli.command(rich_help_panel=SEARCHING)

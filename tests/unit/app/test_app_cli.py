@@ -145,10 +145,34 @@ def test_encode_prints_one_code_an_input(tmp_path: Path, run: Run) -> None:
     assert texts == {
         "bits": 64,
         "fingerprint": hasher.fingerprint,
+        "inputs": ["a", "b"],
         "codes": [code.tobytes().hex() for code in hasher.encode_texts(["a", "b"]).codes],
+        "skipped": [],
     }
     images = run("encode", "--artifact", "first", "--image", image, "--bits", 16)
-    assert len(images.out.splitlines()[1]) == 4
+    code, path = images.out.splitlines()[1].split("\t")
+    assert (len(code), path) == (4, str(image))
+
+
+def test_encode_takes_a_folder_and_lists_what_it_leaves_out(tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for name, data in (("b.png", png(1)), ("a.png", png(2)), ("more/c.png", png(3)), ("zero.png", b"")):
+        (folder / name).write_bytes(data)
+    encoded = run("encode", "--artifact", "first", "--image", folder, "--json").json
+    assert [Path(name).name for name in encoded["inputs"]] == ["a.png", "b.png", "c.png"]
+    assert [Path(one["id"]).name for one in encoded["skipped"]] == ["zero.png"]
+    shown = run("encode", "--artifact", "first", "--image", folder)
+    assert (shown.code, len(shown.out.splitlines())) == (0, 4)
+    assert "zero.png: expected a whole image" in shown.err
+
+
+def test_encode_fails_where_no_input_can_be_encoded(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    assert run("encode", "--artifact", "first", "--image", tmp_path / "empty.png").code != 0
+    nothing = run("encode", "--artifact", "first", "--text", " ", "--text", "\u200b")
+    assert nothing.code == 2
+    assert "found none" in " ".join(nothing.err.split())
 
 
 def test_search_finds_an_item_by_its_own_text_and_image(built: Ended, tmp_path: Path, run: Run) -> None:

@@ -143,7 +143,7 @@ def test_an_empty_text_is_refused(encoder: FeatureEncoder, text: str) -> None:
         encoder.encode_texts(["fine", text])
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3000, 1), (1, 3000), (224, 224)])
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 1), (1, 20_000), (224, 224)])
 def test_any_shape_of_image_has_features(encoder: FeatureEncoder, size: tuple[int, int]) -> None:
     assert np.isfinite(encoder.encode_images([Image.new("RGB", size, "red")])).all()
 

@@ -1,6 +1,8 @@
 """Images as anybody may send them: a defined result or a named error."""
 
 import io
+import struct
+import zlib
 
 import pytest
 from PIL import Image
@@ -58,6 +60,38 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
 def test_what_is_not_a_whole_image_is_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedImage, match="expected a whole image in one of JPEG"):
         decode_image(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_a_file_that_ends_early_is_refused(kind: str) -> None:
+    noise = Image.effect_noise((64, 64), 90).convert("RGB")
+    data = encoded(noise, kind)
+    with pytest.raises(UnsupportedImage, match="expected a whole image"):
+        decode_image(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_the_first_frame_of_an_animated_picture_is_taken(kind: str) -> None:
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **lossless)
+    assert decode_image(data).getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 1), (1, 20_000)])
+def test_the_thinnest_images_decode(size: tuple[int, int]) -> None:
+    assert decode_image(encoded(Image.new("RGB", size, "red"), "PNG")).size == size
+
+
+def test_sixteen_bits_a_channel_decode_to_eight() -> None:
+    rows = b"".join(b"\0" + b"\x80\x00\x40\x00\xff\xff" * 2 for _ in range(2))
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert decode_image(data).getpixel((1, 1)) == (128, 64, 255)
 
 
 def test_a_format_outside_the_list_is_refused() -> None:
