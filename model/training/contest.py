@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from encoders.encode import VERSION
 from model.errors import RecipeError
 from model.items import ItemArchive
 from model.manifest import MANIFEST, read_manifest
@@ -32,7 +33,8 @@ def contest_recipe(method: str, seed: int, captions: str, epochs: int, bits: tup
 
 def entry_name(recipe: Recipe, archive: ItemArchive) -> str:
     """Names a training by all that decides it, so that a finished one is found again and no other is taken for it."""
-    decisive = json.dumps([archive.info.name, archive.info.revision, archive.info.split_hash, recipe.to_toml()])
+    info = archive.info
+    decisive = json.dumps([info.name, info.revision, info.split_hash, recipe.to_toml(), VERSION])
     return f"{recipe.name[:32]}-seed-{recipe.seed}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 
