@@ -13,6 +13,7 @@ DEMO := var/indexes/demo/CURRENT
 
 demo: .venv/installed $(DEMO)
 	$(BIN)/crossbit evaluate demo
+	@echo "What it retrieves, to look at: var/runs/demo/report/index.html"
 	@echo "The index 'demo' is ready under var/. Next: make demo, or .venv/bin/crossbit search --text 'a flag with a star'"
 ifneq ($(SERVE),0)
 	$(BIN)/crossbit serve
