@@ -29,6 +29,7 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SQLITE_FORMAT};
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
+PRAGMA cache_size = -65536;  -- KiB: ids come in any order
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE items (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, image TEXT, split TEXT NOT NULL, grp TEXT NOT NULL,

@@ -15,6 +15,9 @@ from model.data.splits import seeded_digest
 from model.errors import ArchiveError
 
 _SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -65536;  -- KiB: ids come in any order
 CREATE TABLE members (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, place TEXT NOT NULL, split TEXT);
 CREATE TABLE keys (key TEXT NOT NULL, seq INTEGER NOT NULL);
 CREATE TABLE names (root INTEGER PRIMARY KEY, name TEXT NOT NULL);
