@@ -30,7 +30,9 @@ def choose_items(recipe: Recipe, archive: ItemArchive) -> Choice:
         raise RecipeError(f"captions: expected one of {', '.join(archive.info.captions)}, found {captions!r}")
     train = archive.items if archive.info.split_seed is None else archive.select(("train",))
     choice = Choice(captions, pairs(train, captions), pairs(archive.select(("validation",)), captions))
-    name, usable = archive.info.name, len(pairs(archive.items, captions))
+    # counted without looking at a text: those of the queries are none of training's business
+    usable = sum(item.image is not None and bool(item.texts.get(captions)) for item in archive.items)
+    name = archive.info.name
     if recipe.closed_form:
         if len(choice.train) < 2:
             raise ArchiveError(f"{name}: expected at least 2 items with an image and a text, found {len(choice.train)}")

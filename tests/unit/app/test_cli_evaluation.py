@@ -62,7 +62,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def test_evaluation_as_json(run: Run) -> None:
-    lone = run.json("evaluate", "first", "--data", "tiny", "--bits", 16, "--bits", 32)["lone"]
+    lone = run.json("evaluate", "first", "--no-report", "--data", "tiny", "--bits", 16, "--bits", 32)["lone"]
     assert set(lone) == {"image_to_image", "image_to_text", "text_to_image", "text_to_text"}
     assert set(lone["image_to_text"]) == {"16", "32"}
     figures = lone["image_to_text"]["16"]
@@ -73,7 +73,7 @@ def test_evaluation_as_json(run: Run) -> None:
 
 
 def test_evaluation_as_a_table_marks_what_is_not_the_headline(run: Run) -> None:
-    code, out, err = run("evaluate", "first", "--data", "tiny", "--bits", 16)
+    code, out, err = run("evaluate", "first", "--no-report", "--data", "tiny", "--bits", 16)
     heading, *rows = [line.split("\t") for line in out.splitlines()]
     assert code == 0
     assert heading[:4] == ["protocol", "captions", "bits", "direction"]
@@ -82,7 +82,7 @@ def test_evaluation_as_a_table_marks_what_is_not_the_headline(run: Run) -> None:
 
 
 def test_one_caption_variant_alone(run: Run) -> None:
-    lone = run.json("evaluate", "first", "--data", "tiny", "--bits", 16, "--captions", "full")["lone"]
+    lone = run.json("evaluate", "first", "--no-report", "--data", "tiny", "--bits", 16, "--captions", "full")["lone"]
     assert lone["image_to_text"]["16"]["captions"] == "full"
     assert "other_captions" not in lone["image_to_text"]["16"]
 
