@@ -34,7 +34,7 @@ def make_repeatable(device: torch.device) -> None:
     """
     torch.set_num_threads(1)
     if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(memory_share(), device)
+        torch.cuda.set_per_process_memory_fraction(memory_share())  # of the current device
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

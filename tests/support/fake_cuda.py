@@ -56,7 +56,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Transfers]:
 
     with monkeypatch.context() as patch, Transfers() as transfers:
         patch.setattr(torch.cuda, "is_available", lambda: True)
-        patch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: None)
+        patch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share: None)
         patch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
         patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2**20)
         patch.setattr(torch, "use_deterministic_algorithms", lambda wanted: None)

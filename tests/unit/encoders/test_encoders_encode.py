@@ -162,6 +162,7 @@ def test_the_chunks_of_the_gpu_path_keep_order_and_values(
 def test_repeatable_settings_of_cuda_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", calls.append)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share: None)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     make_repeatable(torch.device("cuda"))
