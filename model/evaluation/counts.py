@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from index.codes import words_of
+from index.kernel.tally import load_tally
+from index.search.structures import planes_of
 from model.evaluation.metrics import Histogram
 
 BLOCK = 2**22  # pairs of query and item looked at together by one thread: bounds the memory
@@ -44,55 +45,55 @@ def count(
     ``order`` (N,) breaks ties of the stable ranking, smallest first. Memory grows with Q + N, not with Q x N.
     """
     rows = np.argsort(order, kind="stable")
-    words = np.ascontiguousarray(words_of(database[rows]).T)
-    labels = np.ascontiguousarray(database_labels[rows].T, dtype=np.float32)
+    codes = np.ascontiguousarray(planes_of(database[rows]))
+    labels = np.ascontiguousarray(planes_of(np.packbits(database_labels[rows], axis=1)))
+    words, own = planes_of(queries).T, planes_of(np.packbits(query_labels, axis=1)).T
     most = int(min(query_labels.sum(1).max(initial=0), database_labels.sum(1).max(initial=0)))
-    bins = (8 * queries.shape[1] + 1) * (most + 1)
-    step = max(1, BLOCK // max(1, len(database), bins))
+    shape = 8 * queries.shape[1] + 1, most + 1
+    step = max(1, BLOCK // max(1, len(database), shape[0] * shape[1]))
+    library = load_tally()
+    tally = _tally if library is None else library.tally
 
     def count_block(start: int) -> Counts:
         block = slice(start, start + step)
-        counts = _count_block(words_of(queries[block]), words, query_labels[block].astype(np.float32) @ labels, most)
+        counts = _counts(*tally(codes, labels, words[block], own[block], shape))
         advance(len(counts.items))
         return counts
 
-    starts = range(0, len(queries), step)
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        blocks = list(pool.map(count_block, starts))
+        blocks = list(pool.map(count_block, range(0, len(queries), step)))
     return Counts(*(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(Counts)))
 
 
-def _count_block(
-    queries: NDArray[np.unsignedinteger], words: NDArray[np.unsignedinteger], shared: NDArray[np.float32], most: int
-) -> Counts:
-    """(Q, W) query words, (W, N) database words and (Q, N) numbers of shared labels, up to ``most``."""
-    width = 8 * queries.dtype.itemsize * queries.shape[1] + 1
-    kind = np.uint16 if width * (most + 1) < 2**16 else np.uint32
-    joint = np.empty((len(queries), width, most + 1), dtype=np.int64)  # by distance and shared labels
-    stable = np.empty(len(queries))
-    for row, (query, own) in enumerate(zip(queries, shared.astype(kind), strict=True)):
-        distance = _distances(query, words)
-        key = own + distance * kind(most + 1)
-        joint[row] = np.bincount(key, minlength=width * (most + 1)).reshape(width, most + 1)
-        stable[row] = _average_precision(own[np.argsort(distance, kind="stable")] > 0)
+def _counts(joint: NDArray[np.int64], sums: NDArray[np.float64]) -> Counts:
     items = joint.sum(2)
-    gain = np.exp2(np.arange(most + 1, dtype=np.float64)) - 1
-    return Counts(items, items - joint[:, :, 0], joint @ gain, joint.sum(1), stable)
+    relevant = items - joint[:, :, 0]
+    gain = np.exp2(np.arange(joint.shape[2], dtype=np.float64)) - 1
+    answers = relevant.sum(1)
+    stable = np.divide(sums, answers, out=np.full(len(sums), np.nan), where=answers > 0)
+    return Counts(items, relevant, joint @ gain, joint.sum(1), stable)
 
 
-def _distances(query: NDArray[np.unsignedinteger], words: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Distances in the narrowest type, which sorts fastest."""
-    total: NDArray[np.unsignedinteger] = np.bitwise_count(words[0] ^ query[0])
-    if query.nbytes > 31:
-        total = total.astype(np.uint16)
-    for word, column in zip(query[1:], words[1:], strict=True):
-        np.add(total, np.bitwise_count(column ^ word), out=total)
+def _tally(
+    codes: NDArray[np.uint64],
+    labels: NDArray[np.uint64],
+    queries: NDArray[np.uint64],
+    query_labels: NDArray[np.uint64],
+    shape: tuple[int, int],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """``TallyLibrary.tally`` where nothing was compiled, about three times slower."""
+    counts, sums = np.zeros((len(queries), *shape), np.int64), np.zeros(len(queries))
+    for row, (query, own) in enumerate(zip(queries, query_labels, strict=True)):
+        distance, shared = _ones(codes ^ query[:, None]), _ones(labels & own[:, None])
+        key = distance * np.uint32(shape[1]) + shared
+        counts[row] = np.bincount(key, minlength=counts[row].size).reshape(shape)
+        positions = np.flatnonzero(shared[np.argsort(distance, kind="stable")])
+        sums[row] = (np.arange(1, len(positions) + 1) / (positions + 1)).sum()
+    return counts, sums
+
+
+def _ones(planes: NDArray[np.uint64]) -> NDArray[np.unsignedinteger]:
+    """Bits that are set in each column of (words, N), in the narrowest type, which sorts fastest."""
+    kind = np.uint8 if len(planes) < 4 else np.uint16
+    total: NDArray[np.unsignedinteger] = np.bitwise_count(planes).sum(0, dtype=kind)
     return total
-
-
-def _average_precision(relevant: NDArray[np.bool_]) -> float:
-    """Average precision of one ranking; NaN without a relevant item."""
-    positions = np.flatnonzero(relevant)
-    if not len(positions):
-        return float("nan")
-    return float((np.arange(1, len(positions) + 1) / (positions + 1)).mean())

@@ -17,6 +17,7 @@ from torchmetrics.functional.retrieval import (
     retrieval_recall,
 )
 
+from index.kernel.tally import load_tally
 from model.evaluation import counts, metrics
 from model.evaluation.counts import Counts, count
 from model.evaluation.figures import figures_from
@@ -164,7 +165,17 @@ def test_without_ties_all_treatments_agree_with_torchmetrics() -> None:
         assert figures.ndcg_at[k] == pytest.approx(retrieval_normalized_dcg(scores, gains, top_k=k).item(), abs=1e-6)
 
 
-@pytest.mark.parametrize("bits", [8, 24, 64, 128, 256, 264, 512])
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting with the kernel, and where nothing was compiled."""
+    if request.param == "compiled":
+        assert load_tally(), "no compiled kernel: run python setup.py build_ext --inplace"
+    else:
+        monkeypatch.setattr(counts, "load_tally", lambda: None)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("bits", [8, 24, 64, 128, 256, 264, 512, 4096])
 def test_counts_are_those_of_unpacked_codes(bits: int) -> None:
     queries, database, query_labels, database_labels = random_sides(7, 50, bits)
     one = count(queries, database, query_labels, database_labels, np.arange(50))
@@ -176,6 +187,18 @@ def test_counts_are_those_of_unpacked_codes(bits: int) -> None:
         assert np.allclose(one.gains[:, radius], ((2.0**shared - 1) * (far == radius)).sum(1))
     for number in range(one.shared.shape[1]):
         assert np.array_equal(one.shared[:, number], (shared == number).sum(1))
+    for query in range(7):
+        ranking = [int(value) for value in shared[query, np.argsort(far[query], kind="stable")]]
+        assert one.stable[query] == pytest.approx(average_precision(ranking) if any(ranking) else np.nan, nan_ok=True)
+
+
+@pytest.mark.usefixtures("way")
+def test_more_labels_than_a_word_holds_are_counted() -> None:
+    queries, database, *_ = random_sides(3, 20, 16)
+    labels = np.random.default_rng(9).random((23, 150)) < 0.4
+    one = count(queries, database, labels[:3], labels[3:], np.arange(20))
+    shared = labels[:3].astype(int) @ labels[3:].T
+    assert np.array_equal(one.shared, [np.bincount(row, minlength=one.shared.shape[1]) for row in shared])
 
 
 def test_blocks_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
