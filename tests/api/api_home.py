@@ -1,14 +1,14 @@
 """A home directory with a small index of twelve items on the fake hasher, and what tests do with a service on it."""
 
 import io
-import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fake_artifact import write_fake_artifact
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -21,7 +21,6 @@ from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.errors import ArtifactError
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch, Hasher, Modality
-from model.manifest import Manifest
 
 COLORS = ("red", "green", "blue", "gold", "gray", "navy", "pink", "teal", "plum", "tan", "snow", "lime")
 BITS = 64
@@ -69,10 +68,7 @@ class Home:
     loads: list[tuple[str, int]] = field(default_factory=list)
 
     def add_artifact(self, name: str, make: Callable[[int], Hasher] | None = None) -> None:
-        folder = self.path / "artifacts" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        manifest = Manifest(name, "fake", {}, "none", 1, 1, {}, {"weights": "MIT"}, {}, {})
-        (folder / "manifest.json").write_text(json.dumps(asdict(manifest)))
+        write_fake_artifact(self.path / "artifacts" / name)
         self.hashers[name] = make or (lambda bits: FakeHasher(bits, seed=name))
 
     def add_generation(self, index: str, artifact: str, *, bits: int = BITS, activate: bool = True) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
+from fake_artifact import write_fake_artifact
 from PIL.Image import Image
 from starlette.testclient import TestClient
 
@@ -43,8 +44,7 @@ def make_home(home: Path) -> Path:
     """A home with the data set, three artifacts, and an index of its 150 database items."""
     _write_data(home / "data" / INDEX / "archive.zip")
     for artifact in ("first", "second", "slow"):
-        (home / "artifacts" / artifact).mkdir(parents=True)
-        (home / "artifacts" / artifact / "manifest.json").write_text('{"method": "fake"}', encoding="utf-8")
+        write_fake_artifact(home / "artifacts" / artifact)
     with TestClient(create_app(Settings(home=home, log_level="error"), load_hasher=load_fake)) as client:
         job = client.post(f"/v1/indexes/{INDEX}/rebuild", json={"source": INDEX, "model": "first"}).json()
         _wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")

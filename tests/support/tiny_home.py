@@ -4,6 +4,7 @@ import io
 from collections.abc import Collection
 from pathlib import Path
 
+from fake_artifact import write_fake_artifact
 from PIL import Image
 
 from model.data.archive import write_archive
@@ -62,8 +63,7 @@ def make_home(home: Path, items: int, *, bad: Collection[int] = ()) -> Path:
     """A home with the data set and the artifacts ``first`` and ``second``, without an index."""
     make_archive(home / "data" / DATA / "archive.zip", items, bad=bad)
     for artifact in ("first", "second"):
-        (home / "artifacts" / artifact).mkdir(parents=True)
-        (home / "artifacts" / artifact / "manifest.json").write_text("{}", encoding="utf-8")
+        write_fake_artifact(home / "artifacts" / artifact)
     return home
 
 
