@@ -40,14 +40,17 @@ def expected_average_precision(items: Histogram, relevant: Histogram, cutoff: in
     the relevant ones among its first m positions is r/n sum_{i=1..m} (R + 1 + (i - 1)(r - 1)/(n - 1)) / (N + i), in
     closed form through harmonic numbers. The divisor is min(cutoff, relevant items).
     """
+    harmonic, divided = _harmonic(items), relevant
+    if cutoff is not None:  # nothing beyond the distance at which every query has that many items
+        reached = int((_before(items) < cutoff).any(0).sum())
+        items, relevant = items[:, :reached], relevant[:, :reached]
     n, r = items.astype(np.float64), relevant.astype(np.float64)
     before, before_relevant = _before(items), _before(relevant)
     taken = items if cutoff is None else np.clip(cutoff - before, 0, items)
-    harmonic = _harmonic(items)
     reciprocals = harmonic[before + taken] - harmonic[before]  # sum of 1 / (N + i)
     slope = np.divide(r - 1, n - 1, out=np.zeros_like(n), where=n > 1)
     group = (before_relevant + 1) * reciprocals + slope * (taken - (before + 1) * reciprocals)
-    return _over_relevant(np.where(r > 0, r / np.maximum(n, 1) * group, 0.0).sum(1), relevant, cutoff)
+    return _over_relevant(np.where(r > 0, r / np.maximum(n, 1) * group, 0.0).sum(1), divided, cutoff)
 
 
 def best_average_precision(items: Histogram, relevant: Histogram) -> NDArray[np.float64]:
