@@ -8,8 +8,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for a hub fails at onc
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from model.items import ItemArchive
+
+# a busy machine may stop a test for a second at any point: neither a slow example nor slow drawing is a finding
+settings.register_profile("crossbit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("crossbit")
 
 # a shell without job control starts background work with Ctrl-C ignored, and children would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)

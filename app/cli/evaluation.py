@@ -94,6 +94,7 @@ def evaluate_codes(
 ) -> None:
     """Measure retrieval with codes that were made elsewhere, from a file of codes and label matrices."""
     from model.evaluation.code_files import parse_keys, read_codes
+    from model.evaluation.report import inspect
     from model.evaluation.results import as_table, one_as_json
 
     codes = read_codes(file, parse_keys(key) if key else None, bitorder)
@@ -102,6 +103,8 @@ def evaluate_codes(
         show_json(one_as_json(result))
     else:
         note("codes made elsewhere: nothing here says what their encoder saw, labels included")
+        for modality, check in inspect(codes).leaks.items():
+            note(check.in_words(f"{modality} codes of {codes.bits} bits"))
         show_table(*as_table([result]))
 
 

@@ -114,6 +114,16 @@ def test_codes_made_elsewhere_as_a_table(run: Run, archive: Path) -> None:
     assert "nothing here says what their encoder saw" in err
 
 
+def test_codes_that_follow_their_labels_sound_the_alarm(run: Run, tmp_path: Path) -> None:
+    labels = np.eye(4, dtype=np.uint8)[np.arange(400) % 4]
+    codes = np.repeat(np.array([[0, 0], [255, 0], [0, 255], [15, 240]], np.uint8)[None], 100, axis=0).reshape(400, 2)
+    path = tmp_path / "leaked.npz"
+    np.savez(path, query_codes=codes, retrieval_codes=codes, query_labels=labels, retrieval_labels=labels)
+    code, _, err = run("evaluate-codes", path)
+    assert code == 0
+    assert "LEAK ALARM for pair codes of 16 bits: 400 unseen items agree" in err
+
+
 def test_several_directions_made_elsewhere_stand_side_by_side(run: Run, archive: Path) -> None:
     names = ("query_image=query_codes", "query_text=query_codes", "database_text=retrieval_codes")
     labels = ("query_labels=query_labels", "database_labels=retrieval_labels")
