@@ -2,10 +2,10 @@
 
 import ctypes
 import functools
-from ctypes import POINTER, Structure, c_bool, c_int32, c_int64, c_uint64, c_void_p
-from dataclasses import dataclass
+from ctypes import POINTER, Structure, c_bool, c_char_p, c_int32, c_int64, c_uint64, c_void_p
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,33 +53,14 @@ class Tables(Structure):
     )
 
 
-class _Batch(Structure):
-    _fields_ = (
-        ("queries", c_void_p),
-        ("count", c_int64),
-        ("limit", c_int64),
-        ("radius", c_int32),
-        ("counts_all", c_bool),
-        ("credit", c_void_p),
-        ("rows", c_void_p),
-        ("distances", c_void_p),
-        ("lengths", c_void_p),
-        ("histogram", c_void_p),
-        ("totals", c_void_p),
-        ("strategies", c_void_p),
-        ("candidates", c_void_p),
-    )
+class Found(NamedTuple):
+    """What the kernel wrote for Q queries: views of one array, as one call and one allocation are soon most of a search."""
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the kernel wrote for Q queries; of the rows and distances of query q only ``lengths[q]`` are set."""
-
-    rows: NDArray[np.int64]  # (Q, limit)
-    distances: NDArray[np.int32]  # (Q, limit)
-    lengths: NDArray[np.int64]  # (Q,)
+    offsets: NDArray[np.int64]  # (Q + 1,) query q owns offsets[q]:offsets[q + 1] of rows and distances
+    rows: NDArray[np.int64]
+    distances: NDArray[np.int32]
+    totals: NDArray[np.int64]  # (Q,)
     histogram: NDArray[np.int64]  # (Q, bits + 1)
-    totals: NDArray[np.int64]  # (Q,) rows within the radius, where all were to be counted
     strategies: NDArray[np.uint8]  # (Q,) 0 scan, 1 lookup, 2 a lookup that fell back to the scan
     candidates: NDArray[np.int64]  # (Q,) codes that lookups compared
 
@@ -95,7 +76,10 @@ class Library:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         self._search = library.crossbit_search
-        self._search.argtypes = (POINTER(_Batch), POINTER(Segment), POINTER(Tables))
+        self._search.argtypes = (
+            *(POINTER(Segment), POINTER(Tables), c_char_p, c_int64, c_int64, c_int32, c_int64),
+            *(POINTER(c_int64), c_void_p),
+        )
         self._search.restype = c_bool
         self._sort = library.crossbit_sort
         self._sort.argtypes = (c_void_p, c_int64, c_int32, c_void_p)
@@ -152,46 +136,39 @@ class Library:
         self,
         segment: Segment,
         tables: Tables | None,
-        queries: NDArray[np.uint64],
+        queries: NDArray[np.uint8],
         *,
         limit: int,
         radius: int,
-        counts_all: bool,
+        everyone: int,
         credit: c_int64,
     ) -> Found:
-        """The first ``limit`` rows of each (Q, words) query in the total order, within ``radius``.
+        """The first ``limit`` rows of each (Q, bits / 8) query in the total order, within ``radius``.
+
+        Totals are ``everyone``, or where that is -1 what lies within the radius.
 
         Raises:
             MemoryError: the answer does not fit.
         """
-        count = len(queries)
-        found = Found(
-            rows=np.empty((count, limit), dtype=np.int64),
-            distances=np.empty((count, limit), dtype=np.int32),
-            lengths=np.zeros(count, dtype=np.int64),
-            histogram=np.zeros((count, segment.bits + 1), dtype=np.int64),
-            totals=np.zeros(count, dtype=np.int64),
-            strategies=np.zeros(count, dtype=np.uint8),
-            candidates=np.zeros(count, dtype=np.int64),
-        )
-        batch = _Batch(
-            queries=address(queries),
-            count=count,
-            limit=limit,
-            radius=radius,
-            counts_all=counts_all,
-            credit=ctypes.addressof(credit),
-            rows=address(found.rows),
-            distances=address(found.distances),
-            lengths=address(found.lengths),
-            histogram=address(found.histogram),
-            totals=address(found.totals),
-            strategies=address(found.strategies),
-            candidates=address(found.candidates),
-        )
-        if not self._search(batch, segment, tables):
+        count, bins = len(queries), segment.bits + 1
+        histogram = 3 * count + 1  # as laid out in search.c
+        rows = histogram + count * bins
+        distances = rows + count * limit
+        numbers = np.empty(distances + (count * (4 * limit + 1) + 7) // 8, dtype=np.int64)
+        packed = queries.tobytes()
+        if not self._search(segment, tables, packed, count, limit, radius, everyone, credit, address(numbers)):
             raise MemoryError(f"no memory to search {segment.count:,} codes for {count} queries of {limit} rows each")
-        return found
+        tail = numbers[distances:].view(np.int32)
+        found = int(numbers[count])
+        return Found(
+            offsets=numbers[: count + 1],
+            rows=numbers[rows : rows + found],
+            distances=tail[:found],
+            totals=numbers[count + 1 : 2 * count + 1],
+            histogram=numbers[histogram:rows].reshape(count, bins),
+            strategies=tail[count * limit :].view(np.uint8)[:count],
+            candidates=numbers[2 * count + 1 : histogram],
+        )
 
 
 @functools.cache

@@ -15,27 +15,62 @@
 enum strategy { SCAN, LOOKUP, FALLBACK };
 
 typedef struct {
-    const uint64_t *queries;
+    const uint64_t *queries; /* (count, words) */
     int64_t count, limit;
     int32_t radius;
-    bool counts_all;
+    int64_t everyone;    /* rows that may be found; -1: count those within the radius */
     int64_t *credit;
+    int64_t *offsets;    /* (count + 1) while searching, offsets[q + 1] is how many rows query q has */
+    int64_t *totals;     /* (count) */
+    int64_t *candidates; /* (count) codes whose distance a lookup counted */
+    int64_t *histogram;  /* (count, bits + 1) */
     int64_t *rows;       /* (count, limit) */
     int32_t *distances;  /* (count, limit) */
-    int64_t *lengths;    /* (count) */
-    int64_t *histogram;  /* (count, bits + 1) */
-    int64_t *totals;     /* (count) rows seen within the radius */
     uint8_t *strategies; /* (count) */
-    int64_t *candidates; /* (count) codes whose distance a lookup counted */
 } batch;
 
+/* Where each part of the answer lies in `out`: library.py reads them in this order. */
+static void lay_out(batch *b, int32_t bits, int64_t *out) {
+    b->offsets = out;
+    b->totals = b->offsets + b->count + 1;
+    b->candidates = b->totals + b->count;
+    b->histogram = b->candidates + b->count;
+    b->rows = b->histogram + b->count * (bits + 1);
+    b->distances = (int32_t *)(b->rows + b->count * b->limit);
+    b->strategies = (uint8_t *)(b->distances + b->count * b->limit);
+    memset(b->candidates, 0, sizeof(int64_t) * (size_t)b->count);
+    memset(b->strategies, SCAN, (size_t)b->count);
+}
+
+/* Brings the rows and distances of all queries together, without gaps, and turns their numbers into offsets. */
+static void close_gaps(const batch *b) {
+    b->offsets[0] = 0;
+    for (int64_t q = 0; q < b->count; q++) {
+        int64_t to = b->offsets[q], from = q * b->limit, n = b->offsets[q + 1];
+        if (to != from) {
+            memmove(b->rows + to, b->rows + from, sizeof(int64_t) * (size_t)n);
+            memmove(b->distances + to, b->distances + from, sizeof(int32_t) * (size_t)n);
+        }
+        b->offsets[q + 1] = to + n;
+    }
+}
+
+/* (count, bits / 8) packed codes as whole words, unused high bits zero. */
+static void to_words(const batch *b, const segment *g, const uint8_t *packed, uint64_t *words) {
+    size_t bytes = (size_t)g->bits / 8;
+    for (int64_t q = 0; q < b->count; q++) {
+        words[(q + 1) * g->words - 1] = 0;
+        memcpy(words + q * g->words, packed + (size_t)q * bytes, bytes);
+    }
+}
+
 static bool finish(const batch *b, const segment *g, int64_t query, selection *s) {
-    int64_t bins = g->bits + 1, total = 0;
-    for (int64_t d = 0; d < bins; d++) total += s->histogram[d];
-    b->totals[query] = total;
+    int64_t bins = g->bits + 1, within = 0;
+    for (int64_t d = 0; d < bins; d++) within += s->histogram[d];
+    b->totals[query] = b->everyone < 0 ? within : b->everyone;
     int64_t n = selection_finish(s, g, b->rows + query * b->limit, b->distances + query * b->limit);
     if (n < 0) return false;
-    b->lengths[query] = n;
+    b->offsets[query + 1] = n;
     memcpy(b->histogram + query * bins, s->histogram, sizeof(int64_t) * (size_t)bins);
     return true;
 }
@@ -89,17 +124,24 @@ static bool run(const batch *b, const segment *g, const mih *m, int64_t *left, u
     return true;
 }
 
-/* Answers a batch; false where memory ran out. `m` may be NULL. */
-EXPORT bool crossbit_search(const batch *b, const segment *g, const mih *m) {
-    int32_t group = b->count < GROUP ? (int32_t)b->count : GROUP, opened = 0;
-    int64_t *left = malloc(sizeof(int64_t) * (size_t)(b->count + 1));
+/* Answers (count, bits / 8) packed queries; false where memory ran out. `m` may be NULL. */
+EXPORT bool crossbit_search(const segment *g, const mih *m, const uint8_t *packed, int64_t count, int64_t limit,
+                            int32_t radius, int64_t everyone, int64_t *credit, int64_t *out) {
+    int32_t group = count < GROUP ? (int32_t)count : GROUP, opened = 0;
+    int64_t *left = malloc(sizeof(int64_t) * (size_t)(count + 1));
     uint64_t *queries = malloc(sizeof(uint64_t) * GROUP * MAX_WORDS);
+    uint64_t *words = malloc(sizeof(uint64_t) * (size_t)(count * g->words + 1));
     selection *s = malloc(sizeof(selection) * (size_t)(group + 1));
-    bool ok = left && queries && s;
-    for (; ok && opened < group; opened++) ok = selection_open(s + opened, b->limit, b->radius, b->counts_all, false);
-    ok = ok && run(b, g, m, left, queries, s);
+    batch b = {.queries = words, .count = count, .limit = limit, .radius = radius, .everyone = everyone, .credit = credit};
+    lay_out(&b, g->bits, out);
+    bool ok = left && queries && words && s;
+    if (ok) to_words(&b, g, packed, words);
+    for (; ok && opened < group; opened++) ok = selection_open(s + opened, limit, radius, everyone < 0, false);
+    ok = ok && run(&b, g, m, left, queries, s);
+    if (ok) close_gaps(&b);
     for (int32_t a = 0; s && a < opened; a++) selection_close(s + a);
     free(s);
+    free(words);
     free(queries);
     free(left);
     return ok;

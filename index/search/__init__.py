@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "Hits", "NumpyEngine", "SearchEngine", "check_engine", "kernel_level", "open_engine", "prepared"]
 
 ENGINES = ("auto", "kernel", "faiss", "numpy")
-SMALL = 4096  # codes: below, a scan in numpy is quicker than what grouping them costs
+SMALL = 4096  # codes: below, grouping them takes no time worth storing, and numpy is quicker than faiss's grouping
 
 
 def check_engine(name: str) -> str:
@@ -54,7 +54,7 @@ def prepared(codes: NDArray[np.uint8]) -> "Structures | None":
 def open_engine(codes: NDArray[np.uint8], name: str = "auto", *, stored: Path | None = None) -> SearchEngine:
     """Build an engine over (N, bits / 8) codes, which must not change while it lives.
 
-    ``auto`` takes the compiled kernel, faiss where there is none, and numpy for few codes. The kernel sorts the codes
+    ``auto`` takes the compiled kernel; where there is none, faiss, and numpy for few codes. The kernel sorts the codes
     unless ``stored`` is the file that ``save_structures`` wrote of them.
 
     Raises:
@@ -62,7 +62,7 @@ def open_engine(codes: NDArray[np.uint8], name: str = "auto", *, stored: Path | 
         IndexCorrupt: the file is damaged.
     """
     check_engine(name)
-    if name == "numpy" or (name == "auto" and len(codes) < SMALL):
+    if name == "numpy":
         return NumpyEngine(codes)
     if name != "faiss":
         from index.kernel.library import load
@@ -74,6 +74,8 @@ def open_engine(codes: NDArray[np.uint8], name: str = "auto", *, stored: Path | 
             from index.search.stored import load_structures
 
             return KernelEngine(library, codes, structures=None if stored is None else load_structures(stored, codes))
+    if name == "auto" and len(codes) < SMALL:
+        return NumpyEngine(codes)
     from index.search.faiss_engine import FaissEngine  # takes as long to import as all the rest together
 
     return FaissEngine(codes)

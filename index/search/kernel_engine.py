@@ -2,19 +2,16 @@
 
 import ctypes
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.codes import check_bits
 from index.errors import InvalidQuery
-from index.kernel.library import MAX_BITS, MAX_ROWS, Found, Level, Library, Segment, Tables, address
+from index.kernel.library import MAX_BITS, MAX_ROWS, Level, Library, Segment, Tables, address
 from index.search.protocol import Hits, Plan
 from index.search.structures import Structures, fits, planes_of, prepare
 from index.search.validation import check_at_least, check_mask, check_queries, check_radius
-
-Number = TypeVar("Number", bound=np.generic)
 
 BLOCK = 2**22  # bounds queries x rows asked for that are held at a time
 COMPACTED_BELOW = 0.25  # eligible / entries: fewer are copied together before they are scanned
@@ -81,29 +78,29 @@ class KernelEngine:
         check_queries(queries, self._bits)
         check_mask(rows, len(self))
         eligible = self._all if rows is None else self._restrict(np.ascontiguousarray(rows))
-        words = np.ascontiguousarray(planes_of(queries).T)
         limit = min(limit, max(1, eligible.count))
         block = max(1, BLOCK // limit)
+        if len(queries) <= block:
+            return self._ask(eligible, queries, radius, limit)
         parts = [
-            self._library.search(
-                eligible.segment,
-                eligible.tables,
-                words[start : start + block],
-                limit=limit,
-                radius=self._bits if radius is None else radius,
-                counts_all=radius is not None,
-                credit=self._credit,
-            )
-            for start in range(0, len(words), block)
+            self._ask(eligible, queries[start : start + block], radius, limit)
+            for start in range(0, len(queries), block)
         ]
-        plan = Plan(
-            engine="kernel",
-            codes=eligible.count,
-            entries=eligible.segment.count,
-            strategies=_joined([part.strategies for part in parts], np.empty(0, np.uint8)),
-            candidates=_joined([part.candidates for part in parts], np.empty(0, np.int64)),
+        return Hits.join(parts)
+
+    def _ask(self, eligible: _Eligible, queries: NDArray[np.uint8], radius: int | None, limit: int) -> Hits:
+        """One call of the kernel."""
+        offsets, rows, distances, totals, histogram, strategies, candidates = self._library.search(
+            eligible.segment,
+            eligible.tables,
+            queries,
+            limit=limit,
+            radius=self._bits if radius is None else radius,
+            everyone=eligible.count if radius is None else -1,
+            credit=self._credit,
         )
-        return _told(parts, self._bits, eligible.count if radius is None else None, plan)
+        plan = Plan("kernel", eligible.count, eligible.segment.count, strategies, candidates)
+        return Hits(offsets, rows, distances, totals, histogram, plan)
 
     def grant(self, work: int) -> None:
         """Set what lookups may spend before one has paid, in entries of a scan; a fresh engine has one scan's worth."""
@@ -160,34 +157,3 @@ def _point_to_tables(structures: Structures) -> Tables | None:
         tables.lists[number] = address(table.codes)
     tables.first[len(structures.tables)] = structures.bits
     return tables
-
-
-def _told(parts: list[Found], bits: int, everyone: int | None, plan: Plan) -> Hits:
-    """The answers of consecutive blocks as one; ``everyone`` are the totals of a search that counts all."""
-    lengths = _joined([part.lengths for part in parts], np.empty(0, np.int64))
-    totals = _joined([part.totals for part in parts], lengths)
-    if everyone is not None:
-        totals[:] = everyone
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return Hits(
-        offsets=offsets,
-        rows=_joined([_shown(part.rows, part.lengths) for part in parts], np.empty(0, np.int64)),
-        distances=_joined([_shown(part.distances, part.lengths) for part in parts], np.empty(0, np.int32)),
-        totals=totals,
-        histogram=_joined([part.histogram for part in parts], np.empty((0, bits + 1), np.int64)),
-        plan=plan,
-    )
-
-
-def _joined(parts: list[NDArray[Number]], nothing: NDArray[Number]) -> NDArray[Number]:
-    """The parts one after the other; most searches have a single one, which is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate([nothing, *parts])
-
-
-def _shown(values: NDArray[Number], lengths: NDArray[np.int64]) -> NDArray[Number]:
-    """The first ``lengths[q]`` values of each row q of a (Q, limit) array, one after the other."""
-    limit = values.shape[1]
-    if int(lengths.min()) == limit:
-        return values.reshape(-1)
-    return values[np.arange(limit) < lengths[:, np.newaxis]]

@@ -81,6 +81,19 @@ class Hits:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @classmethod
+    def join(cls, parts: Sequence["Hits"]) -> "Hits":
+        """The answers to consecutive parts of a batch, at least one, as one."""
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        return cls(
+            offsets=np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths))),
+            rows=np.concatenate([part.rows for part in parts]),
+            distances=np.concatenate([part.distances for part in parts]),
+            totals=np.concatenate([part.totals for part in parts]),
+            histogram=np.concatenate([part.histogram for part in parts]),
+            plan=Plan.join([part.plan for part in parts if part.plan is not None]),
+        )
+
 
 class SearchEngine(Protocol):
     """Exact Hamming search over N packed codes; rows are positions 0..N-1.

@@ -153,7 +153,7 @@ def test_threads_share_one_engine(build: Build) -> None:
     [
         ("numpy", SMALL, NumpyEngine),
         ("faiss", 1, FaissEngine),
-        ("auto", SMALL - 1, NumpyEngine),
+        ("auto", 0, KernelEngine),
         ("kernel", 1, KernelEngine),
         ("auto", SMALL, KernelEngine),
     ],
