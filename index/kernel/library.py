@@ -54,7 +54,7 @@ class Tables(Structure):
 
 
 class Found(NamedTuple):
-    """What the kernel wrote for Q queries: views of one array, as one call and one allocation are soon most of a search."""
+    """What the kernel wrote for Q queries: views of one array, as allocations are much of a small search."""
 
     offsets: NDArray[np.int64]  # (Q + 1,) query q owns offsets[q]:offsets[q + 1] of rows and distances
     rows: NDArray[np.int64]
@@ -75,7 +75,7 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
-        self._search = library.crossbit_search
+        self._search = library.crossbit_search_packed
         self._search.argtypes = (
             *(POINTER(Segment), POINTER(Tables), c_char_p, c_int64, c_int64, c_int32, c_int64),
             *(POINTER(c_int64), c_void_p),

@@ -125,7 +125,7 @@ static bool run(const batch *b, const segment *g, const mih *m, int64_t *left, u
 }
 
 /* Answers (count, bits / 8) packed queries; false where memory ran out. `m` may be NULL. */
-EXPORT bool crossbit_search(const segment *g, const mih *m, const uint8_t *packed, int64_t count, int64_t limit,
+EXPORT bool crossbit_search_packed(const segment *g, const mih *m, const uint8_t *packed, int64_t count, int64_t limit,
                             int32_t radius, int64_t everyone, int64_t *credit, int64_t *out) {
     int32_t group = count < GROUP ? (int32_t)count : GROUP, opened = 0;
     int64_t *left = malloc(sizeof(int64_t) * (size_t)(count + 1));

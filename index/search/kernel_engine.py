@@ -10,7 +10,7 @@ from index.codes import check_bits
 from index.errors import InvalidQuery
 from index.kernel.library import MAX_BITS, MAX_ROWS, Level, Library, Segment, Tables, address
 from index.search.protocol import Hits, Plan
-from index.search.structures import Structures, fits, planes_of, prepare
+from index.search.structures import Structures, fits, prepare
 from index.search.validation import check_at_least, check_mask, check_queries, check_radius
 
 BLOCK = 2**22  # bounds queries x rows asked for that are held at a time
