@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from index.errors import InvalidQuery
 from index.kernel import library
-from index.search import SMALL, NumpyEngine, SearchEngine, open_engine
+from index.search import SMALL, NumpyEngine, SearchEngine, kernel_engine, open_engine
 from index.search import faiss_engine as faiss_module
 from index.search.faiss_engine import FaissEngine
 from index.search.kernel_engine import KernelEngine
@@ -189,3 +189,16 @@ def test_a_plan_tells_rows_entries_and_strategy(build: Build) -> None:
     assert plan.entries in (25, 50, 100)
     assert plan.strategy == ("scan" if plan.entries == 100 else "grouped_scan")
     assert (plan.candidates, plan.fallback) == (0, False)
+
+
+def test_a_batch_in_several_blocks_gets_the_answer_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = np.random.default_rng(5).integers(0, 4, (300, 2), dtype=np.uint8)
+    engine = kernel(packed)
+    whole = engine.knn(packed[:7], 10)
+    monkeypatch.setattr(kernel_engine, "BLOCK", 20)  # two queries of ten rows
+    parts = engine.knn(packed[:7], 10)
+    for name in ("offsets", "rows", "distances", "totals", "histogram"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    assert whole.plan is not None
+    assert parts.plan is not None
+    assert len(parts.plan.strategies) == len(whole.plan.strategies) == 7
