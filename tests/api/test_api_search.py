@@ -224,6 +224,6 @@ def test_explain_tells_what_the_engine_did_and_nothing_else_changes(client: Test
     explained = client.post("/v1/search/text", json=body | {"explain": True}).json()
     plan = explained.pop("plan")
     assert plan.keys() == {"engine", "strategy", "codes", "entries", "candidates", "fallback"}
-    assert (plan["engine"], plan["strategy"], plan["fallback"]) == ("numpy", "scan", False)
+    assert (plan["engine"], plan["strategy"], plan["fallback"]) == ("kernel", "scan", False)
     assert 0 < plan["codes"] < EVERYTHING
     assert (explained | {"took_ms": 0}) == (plain | {"took_ms": 0})
