@@ -36,9 +36,8 @@ class Mamba(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, d_model) -> (B, L, d_model)."""
-        length = x.shape[1]
         u, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)  # (B, d_inner, L) each
-        u = silu(self.conv1d(u)[..., :length])  # padded on both sides: the cut keeps it causal
+        u = silu(self._convolve(u))
         steps, b, c = self.x_proj(u.transpose(1, 2)).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         steps = (steps @ self.dt_proj.weight.T).transpose(1, 2)  # (B, d_inner, L)
         a = -self.A_log.exp()
@@ -48,6 +47,19 @@ class Mamba(nn.Module):
         )
         out: Tensor = self.out_proj(y.transpose(1, 2))
         return out
+
+    def _convolve(self, u: Tensor) -> Tensor:
+        """(B, d_inner, L) -> (B, d_inner, L), each channel with its own past."""
+        length = u.shape[2]
+        if length > 2:
+            padded: Tensor = self.conv1d(u)[..., :length]  # padded on both sides: the cut keeps it causal
+            return padded
+        weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias  # (d_inner, d_conv)
+        now = u * weight[:, -1:] + (0 if bias is None else bias[:, None])
+        if length == 1 or weight.shape[1] == 1:
+            return now
+        before = u[..., :1] * weight[:, -2:-1]
+        return now + torch.cat([torch.zeros_like(before), before], dim=2)
 
     def _start_steps(self) -> None:
         """Step sizes between 0.001 and 0.1, spread evenly on a log scale (section 3.6)."""
@@ -78,12 +90,25 @@ def selective_scan(
     delta = delta + delta_bias[:, None]
     if delta_softplus:
         delta = softplus(delta)
+    if u.shape[2] == 2:
+        return (_unrolled(u * delta, delta, a, b, c) + u * skip[:, None]) * silu(z)
     steps, inputs = delta.permute(2, 0, 1), u.permute(2, 0, 1)  # (L, B, D): a time step is one block of memory
     decay = (steps.unsqueeze(-1) * a).exp()  # (L, B, D, N)
     drive = (steps * inputs).unsqueeze(-1) * b.permute(2, 0, 1).unsqueeze(2)  # (L, B, D, N)
     states: Tensor = _Recurrence.apply(decay, drive)
     y = (states @ c.permute(2, 0, 1).unsqueeze(-1)).squeeze(-1)  # (L, B, D)
     return (y + inputs * skip).permute(1, 2, 0) * silu(z)
+
+
+def _unrolled(drive: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The recurrence over two steps, written out: no state is kept, only its product with c.
+
+    y_0 = drive_0 (b_0 . c_0); y_1 = drive_0 sum_n exp(delta_1 a_n) b_0n c_1n + drive_1 (b_1 . c_1).
+    """
+    y = drive * (b * c).sum(1, keepdim=True)  # (B, D, 2)
+    decay = (delta[..., 1, None] * a).exp()  # (B, D, N)
+    past = drive[..., 0] * (decay @ (b[..., 0] * c[..., 1]).unsqueeze(-1)).squeeze(-1)  # (B, D)
+    return y + torch.stack([torch.zeros_like(past), past], dim=2)
 
 
 class _Recurrence(Function):
