@@ -43,8 +43,8 @@ def measure_device(settings: Settings, device: str, artifact: str | None, items:
         warm_up = {kind: _first_and_second_s(measured, kind, some) for kind, some in inputs.items()}
         flips = {kind: _flips(reference, measured, kind, some, advance) for kind, some in inputs.items()}
         forwards = {
-            "image": sweep_images(measured.encoder, inputs["image"], advance),
-            "text": sweep_texts(measured.encoder, inputs["text"], advance),
+            "image": sweep_images(measured.encoder.backbone, inputs["image"], advance),
+            "text": sweep_texts(measured.encoder.backbone, inputs["text"], advance),
         }
     return {
         "artifact": name,

@@ -15,6 +15,9 @@ class Watcher(Protocol):
     def features(self, done: int, total: int) -> None:
         """So many items have passed the towers."""
 
+    def advance(self, epochs: float) -> None:
+        """So many epochs are done, in steps of a batch."""
+
     def epoch(self, number: int, losses: Mapping[str, float], items_per_s: float, validation: float | None) -> None:
         """An epoch is over: mean losses, speed, and validation mAP where it was measured."""
 
@@ -44,6 +47,9 @@ def _bars(epochs: int) -> Iterator[Watcher]:
             def features(self, done: int, total: int) -> None:
                 bar.update(features, completed=done, total=total)
 
+            def advance(self, epochs: float) -> None:
+                bar.update(training, completed=epochs)
+
             def epoch(
                 self, number: int, losses: Mapping[str, float], items_per_s: float, validation: float | None
             ) -> None:
@@ -62,6 +68,11 @@ class _Lines:
         if done == total or self._last.elapsed_s >= LINE_EVERY_S:
             self._last = Meter(0)
             note(f"features: {done:,} of {total:,}")
+
+    def advance(self, epochs: float) -> None:
+        if epochs > 0 and self._last.elapsed_s >= LINE_EVERY_S:
+            self._last = Meter(0)
+            note(f"epoch {epochs:.1f} of {self._epochs}")
 
     def epoch(self, number: int, losses: Mapping[str, float], items_per_s: float, validation: float | None) -> None:
         self._training = self._training or Meter(self._epochs, done=number)

@@ -183,6 +183,15 @@ class BertTower(TextTower):
         """Mean under the mask: (B, L, 384) -> (B, 384)."""
         return self._net.pool(tokens, inputs)
 
+    def read(self, tokens: Tensor, inputs: Tensor) -> Tensor:
+        """As ``pool``."""
+        return self._net.pool(tokens, inputs)
+
+    def project(self, read: Tensor) -> Tensor:
+        """The text matrix of the alignment head: (B, 384) -> (B, 384)."""
+        projected: Tensor = self._head.text(read)
+        return projected
+
     def join(self, pooled: Tensor) -> Tensor:
         """(B, 384) -> (B, 384) unit vectors."""
         vectors = normalize(pooled, dim=1)

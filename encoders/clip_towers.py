@@ -95,12 +95,19 @@ class ClipTextTower(TextTower):
 
     def pool(self, tokens: Tensor, inputs: Tensor) -> Tensor:
         """The state at the end of the text, projected: (B, L, W) -> (B, D)."""
+        return self.project(self.read(tokens, inputs))
+
+    def read(self, tokens: Tensor, inputs: Tensor) -> Tensor:
+        """The state at the end of the text: (B, L, W) -> (B, W)."""
         ends = inputs == self._net.text_eos_id if self._net.text_pool_type == "eos" else inputs
-        pooled = tokens[torch.arange(len(tokens), device=tokens.device), ends.int().argmax(dim=1)]
+        return tokens[torch.arange(len(tokens), device=tokens.device), ends.int().argmax(dim=1)]
+
+    def project(self, read: Tensor) -> Tensor:
+        """CLIP's text projection: (B, W) -> (B, D)."""
         projection = self._net.text_projection
         if projection is None:
-            return pooled
-        projected: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+            return read
+        projected: Tensor = projection(read) if isinstance(projection, nn.Linear) else read @ projection
         return projected
 
     def join(self, pooled: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from encoders.cache import FeatureCache
 from encoders.device import make_repeatable
 from encoders.fast import FastForward, FastPath
 from encoders.forward import Forward
-from encoders.protocol import Backbone
+from encoders.protocol import Pooling
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -62,7 +62,7 @@ class TextFeatures:
 class FeatureEncoder:
     """A backbone on the canonical path, with an optional cache on disk. Safe for many threads."""
 
-    def __init__(self, backbone: Backbone, cache_dir: Path | None = None, fast: FastPath | None = None) -> None:
+    def __init__(self, backbone: Pooling, cache_dir: Path | None = None, fast: FastPath | None = None) -> None:
         """``fast`` leaves the canonical path, and with it the canonical fingerprint."""
         make_repeatable(backbone.device)
         self.backbone = backbone
@@ -78,7 +78,7 @@ class FeatureEncoder:
     def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """RGB images -> (B, image_dim)."""
         keys = [image_key(image) for image in images]
-        return _through_cache(self._images, keys, images, self._image_forward, self.backbone.image_dim)
+        return through_cache(self._images, keys, images, self._image_forward, self.backbone.image_dim)
 
     def encode_texts(self, texts: Sequence[str]) -> TextFeatures:
         """Texts -> (B, text_dim); a text of several chunks is the mean of their features.
@@ -89,7 +89,7 @@ class FeatureEncoder:
         tokens = [self.backbone.tokenize(text) for text in texts]
         keys = [hashlib.sha256(repr(entry.chunks).encode()).hexdigest() for entry in tokens]
         chunks = [entry.chunks for entry in tokens]
-        features = _through_cache(self._texts, keys, chunks, self._text_forward, self.backbone.text_dim)
+        features = through_cache(self._texts, keys, chunks, self._text_forward, self.backbone.text_dim)
         return TextFeatures(features, np.array([entry.truncated for entry in tokens], dtype=np.int64))
 
     def _tower(
@@ -123,7 +123,7 @@ class FeatureEncoder:
         return [np.mean([features[ids] for ids in chunks], axis=0, dtype=np.float32) for chunks in texts]
 
 
-def path_fingerprint(backbone: Backbone, fast: FastPath | None = None) -> str:
+def path_fingerprint(backbone: Pooling, fast: FastPath | None = None) -> str:
     """SHA-256 (hex) of the backbone and the path through it."""
     path = f"encode path {VERSION}" if fast is None else f"fast path {VERSION} {fast.dtype} {fast.compile}"
     return hashlib.sha256(f"{backbone.fingerprint} {path}".encode()).hexdigest()
@@ -151,7 +151,7 @@ def image_key(image: Image) -> str:
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
 
 
-def _through_cache(
+def through_cache(
     cache: FeatureCache | None,
     keys: Sequence[str],
     inputs: Sequence[Input],

@@ -20,28 +20,12 @@ class TokenChunks:
     truncated: int  # tokens beyond the last chunk, which never reach the tower
 
 
-class Backbone(Protocol):
-    """Pretrained image tower + text tower + preprocessing + tokenizer, frozen, on one device.
-
-    Features are float32. The first ``joint_dim`` columns of both features are unit vectors of one joint space, where
-    cosine compares image and text; any further image columns are extra inputs that a method may use.
-    """
-
-    @property
-    def name(self) -> str:
-        """What ``load_backbone`` was given."""
+class Pooling(Protocol):
+    """What makes one feature vector of each input, and all that the encode path asks of a backbone."""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights, preprocessing, tokenizer and encode path."""
-
-    @property
-    def licences(self) -> Mapping[str, str]:
-        """Licence of each set of weights, by package or tag."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """JSON values that, with the weights, decide every feature."""
 
     @property
     def device(self) -> device:
@@ -54,6 +38,42 @@ class Backbone(Protocol):
     @property
     def text_dim(self) -> int:
         """Width of ``text_features``."""
+
+    def preprocess(self, image: "Image") -> Tensor:
+        """(3, H, W) float32 on the CPU, of one shape for every RGB image."""
+
+    def tokenize(self, text: str) -> TokenChunks:
+        """Token ids of a text that has at least one visible character.
+
+        Raises:
+            TextError: nothing to see in the text, or half of a surrogate pair.
+        """
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, image_dim)."""
+
+    def text_features(self, tokens: Tensor) -> Tensor:
+        """(B, L) token ids, zero where padded -> (B, text_dim)."""
+
+
+class Backbone(Pooling, Protocol):
+    """Pretrained image tower + text tower + preprocessing + tokenizer, frozen, on one device.
+
+    Features are float32. The first ``joint_dim`` columns of both features are unit vectors of one joint space, where
+    cosine compares image and text; any further image columns are extra inputs that a method may use.
+    """
+
+    @property
+    def name(self) -> str:
+        """What ``load_backbone`` was given."""
+
+    @property
+    def licences(self) -> Mapping[str, str]:
+        """Licence of each set of weights, by package or tag."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """JSON values that, with the weights, decide every feature."""
 
     @property
     def joint_dim(self) -> int:
@@ -74,19 +94,3 @@ class Backbone(Protocol):
         Raises:
             NoTowerAccess: this architecture gives pooled features alone.
         """
-
-    def preprocess(self, image: "Image") -> Tensor:
-        """(3, H, W) float32 on the CPU, of one shape for every RGB image."""
-
-    def tokenize(self, text: str) -> TokenChunks:
-        """Token ids of a text that has at least one visible character.
-
-        Raises:
-            TextError: nothing to see in the text, or half of a surrogate pair.
-        """
-
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, image_dim)."""
-
-    def text_features(self, tokens: Tensor) -> Tensor:
-        """(B, L) token ids, zero where padded -> (B, text_dim)."""

@@ -105,13 +105,21 @@ class TextTower(Tower):
         """(B, L) ids -> (B, L, W) word embeddings, without positions: what prompts are made of."""
 
     @abstractmethod
+    def read(self, tokens: Tensor, inputs: Tensor) -> Tensor:
+        """(B, L, W) and ids (B, L) -> (B, W): the state of a whole text, read where this tower reads one."""
+
+    @abstractmethod
+    def project(self, read: Tensor) -> Tensor:
+        """(B, W) -> (B, P'): the matrix that leads from the state of a text into the joint space."""
+
+    @abstractmethod
     def sees(self, visible: Tensor, state: Tensor) -> Tensor | None:
         """(B, L) bool -> what ``step`` takes where every position may look at the visible ones, later ones included."""
 
     @staticmethod
     def visible(tokens: Tensor) -> Tensor:
-        """(B, L) bool: False where padded."""
-        return tokens != 0
+        """(B, L) bool: False where padded, behind the last id that is not 0: a vocabulary may give 0 to a token."""
+        return tokens.flip(1).cumsum(1).flip(1) > 0
 
 
 class Tail(nn.Module):

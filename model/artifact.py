@@ -28,10 +28,12 @@ from model.durable import replacing
 from model.errors import ArtifactError, ModalityError
 from model.hasher import EncodedBatch, Modality
 from model.manifest import MANIFEST, Manifest, read_manifest
-from model.registry import method_module
+from model.registry import METHODS, method_module
 
 if TYPE_CHECKING:
+    from encoders.protocol import Backbone
     from model.methods.protocol import Network
+    from model.vectors import VectorEncoder
 
 LogitsOf = Callable[[Tensor, int], Tensor]  # (B, D) features, bits -> (B, bits)
 
@@ -44,10 +46,12 @@ class ArtifactHasher:
 
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
 
-    def __init__(self, network: "Network", encoder: FeatureEncoder, bits: int, fingerprint: str) -> None:
+    def __init__(
+        self, network: "Network", encoder: "FeatureEncoder | VectorEncoder", bits: int, fingerprint: str
+    ) -> None:
         self.bits = bits
         self.fingerprint = fingerprint
-        self.encoder = encoder
+        self.encoder = encoder  # to the vectors that the network's heads take
         self._network = network.eval().requires_grad_(False).to(encoder.backbone.device)
 
     @property
@@ -79,8 +83,12 @@ class ArtifactHasher:
             forward_chunk(logits_of, inputs[start : start + chunk], chunk, device)
             for start in range(0, len(inputs), chunk)
         ]
-        logits = np.concatenate([np.empty((0, self.bits), dtype=np.float32), *parts])
-        return EncodedBatch(np.packbits(logits > 0, axis=1, bitorder="little"), np.abs(logits), truncated)
+        return pack_logits(np.concatenate([np.empty((0, self.bits), dtype=np.float32), *parts]), truncated)
+
+
+def pack_logits(logits: NDArray[np.float32], truncated: NDArray[np.int64]) -> EncodedBatch:
+    """(B, bits) logits -> codes by ``BIT_RULE``, and their margins."""
+    return EncodedBatch(np.packbits(logits > 0, axis=1, bitorder="little"), np.abs(logits), truncated)
 
 
 def save_artifact(
@@ -122,12 +130,24 @@ def load_hasher(
     manifest = read_manifest(folder)
     if bits not in manifest.lengths:
         raise ArtifactError(f"{manifest.name} has codes of {manifest.lengths} bits, found a request for {bits}")
-    network, weights = _load_network(folder, manifest)
     backbone = load_backbone(manifest.backbone, device)
+    network, weights = _load_network(folder, manifest, backbone)
     checked = _checked_fingerprint(manifest, path_fingerprint(backbone), bits, weights)
-    encoder = FeatureEncoder(backbone, cache_dir, fast)
-    own = checked if fast is None else _fingerprint(manifest, encoder.fingerprint, bits, weights)
-    return ArtifactHasher(network, encoder, bits, own)
+    own = checked if fast is None else _fingerprint(manifest, path_fingerprint(backbone, fast), bits, weights)
+    return ArtifactHasher(network, network_encoder(network, backbone, cache_dir, fast), bits, own)
+
+
+def network_encoder(
+    network: "Network", backbone: "Backbone", cache_dir: Path | None, fast: FastPath | None = None
+) -> "FeatureEncoder | VectorEncoder":
+    """What leads to the vectors of a network: the backbone's features, or layers of its own after them or inside."""
+    from model.methods.protocol import ReadingNetwork
+    from model.vectors import VectorEncoder
+
+    if not isinstance(network, ReadingNetwork):
+        return FeatureEncoder(backbone, cache_dir, fast)
+    network = network.eval().requires_grad_(False).to(backbone.device)
+    return VectorEncoder(network, backbone, cache_dir, fast)
 
 
 def verify_artifact(folder: Path, device: str = "auto") -> Manifest:
@@ -137,8 +157,9 @@ def verify_artifact(folder: Path, device: str = "auto") -> Manifest:
         ArtifactError: its files are not those of its fingerprints.
     """
     manifest = read_manifest(folder)
-    _, weights = _load_network(folder, manifest)
-    encoder = path_fingerprint(load_backbone(manifest.backbone, device))
+    backbone = load_backbone(manifest.backbone, device)
+    _, weights = _load_network(folder, manifest, backbone)
+    encoder = path_fingerprint(backbone)
     for bits in manifest.lengths:
         _checked_fingerprint(manifest, encoder, bits, weights)
     return manifest
@@ -153,13 +174,18 @@ def device_kind(device: str) -> str:
     return resolve_device(device).type
 
 
-def _load_network(folder: Path, manifest: Manifest) -> "tuple[Network, Mapping[str, Tensor]]":
+def _load_network(folder: Path, manifest: Manifest, backbone: "Backbone") -> "tuple[Network, Mapping[str, Tensor]]":
+    if manifest.method not in METHODS:
+        raise ArtifactError(
+            f"{manifest.name}: expected a method that encodes without labels ({', '.join(sorted(METHODS))}), found "
+            f"{manifest.method!r}; if it is one as published, crossbit evaluate {manifest.name} --oracle measures it"
+        )
     module = method_module(manifest.method)
     try:
         config = module.Config(**{key: _tuples(value) for key, value in manifest.config.items()})
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{folder / MANIFEST}: its config is not one of {manifest.method}: {error}") from error
-    network: Network = module.Network(config, manifest.image_dim, manifest.text_dim)
+    network: Network = module.Network.build(config, backbone, manifest.data["class_names"])
     try:
         weights = load_file(folder / "weights.safetensors")
         network.load_state_dict(weights)

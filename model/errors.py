@@ -4,6 +4,7 @@ ModelError
 ├── ArtifactError           an artifact is missing, incomplete or altered
 ├── ArchiveError            a data archive is missing, malformed or altered
 ├── RecipeError             a recipe holds an unknown, missing or contradictory value
+├── TrainingDiverged        a loss or gradient is not finite
 ├── LicenceNotAccepted      the licence of a backbone's weights forbids commercial use, and nobody accepted it
 ├── ModalityError           the method cannot encode this modality
 ├── OracleError             the method has no encoder that takes labels
@@ -32,6 +33,10 @@ class ArchiveError(ModelError):
 
 class RecipeError(ModelError):
     """A recipe holds an unknown, missing or contradictory value."""
+
+
+class TrainingDiverged(ModelError):
+    """A term of the loss, or its gradient, is not finite; the message names step, term and items."""
 
 
 class LicenceNotAccepted(ModelError):

@@ -19,9 +19,11 @@ class InputScaling(nn.Module):
         self.register_buffer("inverse_std", torch.ones(dim))
 
     def fit(self, features: Tensor) -> None:
-        """Take mean and deviation from the (N, dim) features of the training rows."""
-        self.mean.copy_(features.mean(0))
-        self.inverse_std.copy_(1 / features.std(0).clamp_min(1e-6))
+        """Take mean and deviation from the (N, D) features of the training rows; columns beyond D stay as they are."""
+        columns = features.shape[1]
+        self.mean[:columns] = features.mean(0)
+        if len(features) > 1:  # one row has no deviation
+            self.inverse_std[:columns] = 1 / features.std(0).clamp_min(1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, dim) -> (B, dim)."""

@@ -10,6 +10,29 @@ def share_label(a: Tensor, b: Tensor) -> Tensor:
     return a @ b.T > 0
 
 
+def label_overlap(a: Tensor, b: Tensor) -> Tensor:
+    """(N, C) and (M, C) multi-hot float labels -> (N, M), shared labels over all labels of the two (Jaccard)."""
+    shared = a @ b.T
+    return shared / (a.sum(1, keepdim=True) + b.sum(1) - shared).clamp(min=1)
+
+
+def overlap_contrast(a: Tensor, b: Tensor, overlap: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE with many positives: softmax of cosines over (B, D) rows toward (B, B) non-negative weights.
+
+    ``overlap[i, j]`` says how alike a_i and b_j should be; a row of zeros takes no part. With the identity it is
+    ``info_nce``.
+    """
+    scores = normalize(a, dim=1) @ normalize(b, dim=1).T / temperature
+    return (_toward(scores, overlap) + _toward(scores.T, overlap.T)) / 2
+
+
+def _toward(scores: Tensor, weights: Tensor) -> Tensor:
+    total = weights.sum(1, keepdim=True)
+    targets = weights / total.clamp(min=1e-6)
+    known = (total > 0).sum().clamp(min=1)
+    return -(targets * scores.log_softmax(1)).sum() / known
+
+
 def bank_likelihood(bank: Tensor, codes: Tensor, similar: Tensor, *, logit_range: float, max_weight: float) -> Tensor:
     """Asymmetric negative log-likelihood of (B, K) tanh codes against (N, K) stored codes (PromptHash, affinity terms).
 

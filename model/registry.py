@@ -1,18 +1,15 @@
-"""Methods by name. Adding one is a file in ``model/methods`` and a line here."""
+"""Methods that are served, by name. Adding one is a file in ``model/methods`` and a line here."""
 
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from model.errors import RecipeError
-
-if TYPE_CHECKING:
-    from model.methods.protocol import Fit
 
 METHODS = {
     "baseline": "model.methods.baseline",
     "itq": "model.methods.itq",
     "lsh": "model.methods.lsh",
+    "prompthash": "model.methods.prompthash",
     "random": "model.methods.random_codes",
 }
 
@@ -26,12 +23,3 @@ def method_module(name: str) -> ModuleType:
     if name not in METHODS:
         raise RecipeError(f"method: expected one of {', '.join(sorted(METHODS))}, found {name!r}")
     return import_module(METHODS[name])
-
-
-def closed_form(name: str) -> "Fit | None":
-    """The ``fit`` of a method that is solved in closed form; None for one that is trained by its ``Objective``.
-
-    Raises:
-        RecipeError: no such method.
-    """
-    return getattr(method_module(name), "fit", None)

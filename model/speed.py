@@ -13,8 +13,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from encoders.device import memory_share
-from encoders.encode import PATHS, FeatureEncoder
+from encoders.encode import PATHS
 from encoders.forward import Rows, forward_chunk
+from encoders.protocol import Pooling
 
 SIZES = (1, 2, 4, 8, 16, 32)
 INPUTS = 32  # of each sweep, a multiple of every size
@@ -30,22 +31,22 @@ class SizeSpeed:
     same_bits: bool  # as the canonical forward, for every input
 
 
-def sweep_images(encoder: FeatureEncoder, images: Sequence[Image], advance: Callable[[int], None]) -> list[SizeSpeed]:
+def sweep_images(backbone: Pooling, images: Sequence[Image], advance: Callable[[int], None]) -> list[SizeSpeed]:
     """Each of ``SIZES`` on pixels that are ready; ``advance`` hears of each size."""
-    pixels = torch.stack([encoder.backbone.preprocess(image) for image in islice(cycle(images), INPUTS)])
-    return _sweep(encoder, encoder.backbone.image_features, pixels, advance)
+    pixels = torch.stack([backbone.preprocess(image) for image in islice(cycle(images), INPUTS)])
+    return _sweep(backbone, backbone.image_features, pixels, advance)
 
 
-def sweep_texts(encoder: FeatureEncoder, texts: Sequence[str], advance: Callable[[int], None]) -> list[SizeSpeed]:
+def sweep_texts(backbone: Pooling, texts: Sequence[str], advance: Callable[[int], None]) -> list[SizeSpeed]:
     """Each of ``SIZES`` on the tokens of the most frequent length bucket."""
-    step = PATHS[encoder.backbone.device.type].length_step
+    step = PATHS[backbone.device.type].length_step
     buckets: dict[int, list[tuple[int, ...]]] = defaultdict(list)
     for text in texts:
-        ids = encoder.backbone.tokenize(text).chunks[0]
+        ids = backbone.tokenize(text).chunks[0]
         buckets[-(-len(ids) // step) * step].append(ids)
     length, fullest = max(buckets.items(), key=lambda bucket: len(bucket[1]))
     tokens = torch.tensor([[*ids, *[0] * (length - len(ids))] for ids in islice(cycle(fullest), INPUTS)])
-    return _sweep(encoder, encoder.backbone.text_features, tokens, advance)
+    return _sweep(backbone, backbone.text_features, tokens, advance)
 
 
 def device_facts(device: torch.device) -> dict[str, str | int | float]:
@@ -64,9 +65,9 @@ def device_facts(device: torch.device) -> dict[str, str | int | float]:
 
 
 def _sweep(
-    encoder: FeatureEncoder, forward: Callable[[Tensor], Tensor], inputs: Tensor, advance: Callable[[int], None]
+    backbone: Pooling, forward: Callable[[Tensor], Tensor], inputs: Tensor, advance: Callable[[int], None]
 ) -> list[SizeSpeed]:
-    device = encoder.backbone.device
+    device = backbone.device
 
     def run(size: int, times: list[float]) -> Rows:
         parts = []

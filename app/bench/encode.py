@@ -64,10 +64,10 @@ def bench_encode(
     count = len(inputs.files)
     with progress("measuring", 2 * min(LONE, count) + 2 * len(SIZES) + 4 * ROUNDS * count) as advance:
         lone = _time_lone(hasher, inputs, advance)
-        encoder, images = hasher.encoder, [decode_image(data) for data in inputs.files[:LONE]]
+        backbone, images = hasher.encoder.backbone, [decode_image(data) for data in inputs.files[:LONE]]
         sweep = {
-            "image": sweep_images(encoder, images, advance),
-            "text": sweep_texts(encoder, inputs.texts, advance),
+            "image": sweep_images(backbone, images, advance),
+            "text": sweep_texts(backbone, inputs.texts, advance),
         }
         bulk = _time_bulk(hasher, load_hasher(folder, bits, settings.device, fast=fast), inputs, settings, advance)
     return {

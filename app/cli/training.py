@@ -57,6 +57,7 @@ def train(
             device=settings.device,
             progress=watcher.features,
             report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
+            advance=watcher.advance,
             skip=note_skipped,
         )
     facts = {key: manifest.training[key] for key in ("best_epoch", "supervision", "validation_map")}

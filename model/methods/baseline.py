@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.banks import CodeBanks, Codes, Likelihood
 from model.heads import InputLayer, MultiLengthHeads, ResidualMLP
-from model.losses import bank_likelihood, info_nce, quantisation, share_label
+from model.losses import info_nce
 from model.methods import protocol
 from model.methods.protocol import Features
 
@@ -100,9 +101,7 @@ class Objective(protocol.Objective):
         self.lengths = _lengths(config)
         # held in a tuple so that the network and the data are not part of this module's state
         self._borrowed = (network, train)
-        for bits in self.lengths:
-            self.register_buffer(f"image_bank_{bits}", torch.zeros(len(train), bits))
-            self.register_buffer(f"text_bank_{bits}", torch.zeros(len(train), bits))
+        self.banks = CodeBanks(len(train), self.lengths)
 
     def begin(self) -> None:
         """Fit the input scaling and fill the banks with one pass."""
@@ -112,66 +111,30 @@ class Objective(protocol.Objective):
         if self.config.standardise_texts:
             network.text_input.scaling.fit(train.texts)
         with torch.no_grad():
-            image, text = network.image_features(train.images), network.text_features(train.texts)
-            for bits in self.lengths:
-                image_bank, text_bank = self._banks(bits)
-                image_bank.copy_(network.heads(image, bits).tanh())
-                text_bank.copy_(network.heads(text, bits).tanh())
+            self.banks.write(slice(None), self._codes(train.images, train.texts)[1])
 
     def losses(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Named terms for the training rows (B,), each a mean over the code lengths."""
-        network, train = self._borrowed
-        image = network.image_features(train.images[rows])  # (B, width)
-        text = network.text_features(train.texts[rows])
-        codes = {bits: (network.heads(image, bits).tanh(), network.heads(text, bits).tanh()) for bits in self.lengths}
-        terms = {"quantisation": self.config.quantisation * self._quantisation(rows, codes)}
+        _, train = self._borrowed
+        (image, text), codes = self._codes(train.images[rows], train.texts[rows])
+        self.banks.write(rows, codes)
+        terms = {"quantisation": self.config.quantisation * self.banks.quantisation(rows, codes)}
         if train.labels is None:
             contrast = [info_nce(*pair, self.config.pair_temperature) for pair in codes.values()]
             return terms | {"info_nce": self.config.pair_info_nce * torch.stack(contrast).mean()}
-        nce = info_nce(image, text, self.config.temperature)
-        return terms | self._likelihood(rows, codes, train.labels, generator) | {"info_nce": self.config.info_nce * nce}
+        how = Likelihood(self.config.bank_rows, self.config.logit_range, self.config.max_positive_weight)
+        likelihood = self.banks.likelihood(rows, codes, train.labels, generator, how)
+        if likelihood is not None:
+            inter, intra = likelihood
+            terms |= {"intra": self.config.intra * intra, "inter": self.config.inter * inter}
+        return terms | {"info_nce": self.config.info_nce * info_nce(image, text, self.config.temperature)}
 
-    def _quantisation(self, rows: Tensor, codes: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
-        """Write the rows' codes into the banks, then pull both modalities to the sign of their sum."""
-        terms = []
-        for bits, (image, text) in codes.items():
-            image_bank, text_bank = self._banks(bits)
-            image_bank[rows], text_bank[rows] = image.detach(), text.detach()
-            target = torch.where(image_bank[rows] + text_bank[rows] > 0, 1.0, -1.0)
-            terms.append(quantisation(image, target) + quantisation(text, target))
-        return torch.stack(terms).mean()
-
-    def _likelihood(
-        self, rows: Tensor, codes: dict[int, tuple[Tensor, Tensor]], labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Likelihood against a sample of the banks; unlabelled items take no part on either side."""
-        labelled = labels.any(1).nonzero().squeeze(1)
-        sample = labelled[torch.randperm(len(labelled), generator=generator)[: self.config.bank_rows].to(rows.device)]
-        known = labels[rows].any(1)
-        if not len(sample) or not known.any():
-            return {}
-        similar = share_label(labels[sample], labels[rows[known]])  # (bank_rows, B')
-        inter, intra = [], []
-        for bits, (image, text) in codes.items():
-            image_bank, text_bank = (bank[sample] for bank in self._banks(bits))
-            intra += [self._term(image_bank, image[known], similar), self._term(text_bank, text[known], similar)]
-            inter += [self._term(image_bank, text[known], similar), self._term(text_bank, image[known], similar)]
-        return {
-            "intra": self.config.intra * torch.stack(intra).mean(),
-            "inter": self.config.inter * torch.stack(inter).mean(),
-        }
-
-    def _term(self, bank: Tensor, codes: Tensor, similar: Tensor) -> Tensor:
-        return bank_likelihood(
-            bank,
-            codes,
-            similar,
-            logit_range=self.config.logit_range,
-            max_weight=self.config.max_positive_weight,
-        )
-
-    def _banks(self, bits: int) -> tuple[Tensor, Tensor]:
-        return self.get_buffer(f"image_bank_{bits}"), self.get_buffer(f"text_bank_{bits}")
+    def _codes(self, images: Tensor, texts: Tensor) -> tuple[tuple[Tensor, Tensor], Codes]:
+        """Shared features (B, width) of both modalities, and their tanh codes."""
+        network, _ = self._borrowed
+        image, text = network.image_features(images), network.text_features(texts)
+        codes = {bits: (network.heads(image, bits).tanh(), network.heads(text, bits).tanh()) for bits in self.lengths}
+        return (image, text), codes
 
 
 def _lengths(config: Config) -> Sequence[int]:

@@ -23,8 +23,8 @@ from model.durable import replacing
 from model.items import ItemArchive, caption, find_archive
 from model.losses import info_nce
 from model.training.features import read_features
+from model.training.optimiser import learning_rate
 from model.training.recipe import Optimiser
-from model.training.run import learning_rate
 
 SEED = 0
 TEMPERATURE = 0.07

@@ -9,14 +9,25 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.encode import FeatureEncoder
+from encoders.prefix import PrefixCache
 from model.errors import ArchiveError, ImageError
 from model.images import decode_image
 from model.items import Item, ItemArchive, caption, multi_hot
 from model.methods.protocol import Features
 from model.skipped import Skipped
+from model.states import States
 
 Progress = Callable[[int, int], None]  # (done, total)
 SHARD = 64  # items of one unit of work; one cache shard each
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """That states inside the towers are read as well, and which."""
+
+    cache: PrefixCache
+    images: bool  # or the texts alone
+    views: int = 1  # of each image
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ def read_features(
     encoder: FeatureEncoder,
     *,
     captions: str,
+    inside: Inside | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> ReadFeatures:
@@ -48,7 +60,7 @@ def read_features(
     read: list[_Shard] = []
     done = 0
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        for shard in pool.map(lambda part: _read_shard(archive, part, encoder, captions), shards):
+        for shard in pool.map(lambda part: _read_shard(archive, part, encoder, captions, inside), shards):
             read.append(shard)
             done += len(shard.kept)
             if progress is not None:
@@ -62,11 +74,13 @@ def read_features(
             f"{skipped[0].reason}"
         )
     names = archive.info.class_names
-    labelled = [item for item, good in zip(items, kept, strict=True) if good] if names else []
+    usable = [item for item, good in zip(items, kept, strict=True) if good]
     features = Features(
         torch.from_numpy(np.concatenate([shard.images for shard in full])),
         torch.from_numpy(np.concatenate([shard.texts for shard in full])),
-        torch.from_numpy(multi_hot(labelled, names)).float() if names else None,
+        torch.from_numpy(multi_hot(usable, names)).float() if names else None,
+        None if inside is None else _states(inside, full),
+        tuple(item.id for item in usable),
     )
     return ReadFeatures(features, kept, skipped)
 
@@ -77,9 +91,18 @@ class _Shard:
     texts: NDArray[np.float32]
     kept: list[bool]
     skipped: list[Skipped]
+    image_keys: Sequence[str] = ()  # of the prefix cache
+    text_keys: Sequence[tuple[str, ...]] = ()
 
 
-def _read_shard(archive: ItemArchive, items: Sequence[Item], encoder: FeatureEncoder, captions: str) -> _Shard:
+def _states(inside: Inside, shards: Sequence[_Shard]) -> States:
+    images = [key for shard in shards for key in shard.image_keys]
+    return States(inside.cache, images, [keys for shard in shards for keys in shard.text_keys], inside.views)
+
+
+def _read_shard(
+    archive: ItemArchive, items: Sequence[Item], encoder: FeatureEncoder, captions: str, inside: Inside | None
+) -> _Shard:
     images, texts, kept, skipped = [], [], [], []
     for item in items:
         try:
@@ -94,4 +117,8 @@ def _read_shard(archive: ItemArchive, items: Sequence[Item], encoder: FeatureEnc
     none = np.empty((0, 0), dtype=np.float32)
     if not images:
         return _Shard(none, none, kept, skipped)
-    return _Shard(encoder.encode_images(images), encoder.encode_texts(texts).features, kept, skipped)
+    features = encoder.encode_images(images), encoder.encode_texts(texts).features
+    if inside is None:
+        return _Shard(*features, kept, skipped)
+    image_keys = inside.cache.add_images(images, inside.views) if inside.images else ()
+    return _Shard(*features, kept, skipped, image_keys, inside.cache.add_texts(texts))

@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoders.encode import FeatureEncoder
+from encoders.prefix import PrefixCache
+from encoders.protocol import Backbone
 from encoders.registry import load_backbone
 from model.artifact import save_artifact
 from model.errors import ArchiveError, RecipeError
 from model.items import ItemArchive
 from model.manifest import Manifest
-from model.methods.protocol import Features
+from model.methods.protocol import Features, Network
 from model.names import check_name
-from model.registry import closed_form
 from model.skipped import Skipped
 from model.training.card import write_card
 from model.training.choice import Choice, choose_items
 from model.training.closed_form import solve, validation_bits
-from model.training.features import Progress, ReadFeatures, read_features
+from model.training.features import Inside, Progress, ReadFeatures, read_features
+from model.training.methods import trained_module
 from model.training.recipe import Recipe
-from model.training.run import EpochReport, train
+from model.training.run import EpochReport, new_network, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def train_artifact(
     workers: int = 2,
     progress: Progress | None = None,
     report: Callable[[EpochReport], None] = lambda report: None,
+    advance: Callable[[float], None] = lambda epochs: None,
     skip: Callable[[Sequence[Skipped]], None] = lambda skipped: None,
 ) -> Manifest:
     """Train ``name``, or finish its interrupted run, and write its artifact.
@@ -57,8 +60,16 @@ def train_artifact(
     choice = choose_items(recipe, archive)
     backbone = load_backbone(recipe.backbone, device)
     encoder = FeatureEncoder(backbone, folders.cache)
-    items = [*choice.train, *choice.validation]
-    read = read_features(archive, items, encoder, captions=choice.captions, workers=workers, progress=progress)
+    network = None if recipe.closed_form else new_network(recipe, backbone, archive.info.class_names)
+    read = read_features(
+        archive,
+        [*choice.train, *choice.validation],
+        encoder,
+        captions=choice.captions,
+        inside=_inside(network, backbone, folders.cache),
+        workers=workers,
+        progress=progress,
+    )
     skip(read.skipped)
     train_rows, validation_rows = _parts(read, choice, archive.info.name)
     data = {
@@ -72,11 +83,21 @@ def train_artifact(
         "validation": len(validation_rows),
     }
     run_dir, identity = folders.runs / name, {"data": data, "encoder": encoder.fingerprint}
-    if (fit := closed_form(recipe.method)) is not None:
-        trained = solve(fit, recipe, run_dir, train_rows, validation_rows, identity=identity)
+    if network is None:
+        trained = solve(
+            trained_module(recipe.method).fit, recipe, run_dir, train_rows, validation_rows, identity=identity
+        )
     else:
         trained = train(
-            recipe, run_dir, train_rows, validation_rows, identity=identity, device=backbone.device, report=report
+            recipe,
+            run_dir,
+            network,
+            train_rows,
+            validation_rows,
+            identity=identity,
+            device=backbone.device,
+            report=report,
+            advance=advance,
         )
     manifest = Manifest(
         name=name,
@@ -99,6 +120,14 @@ def train_artifact(
         },
     )
     return save_artifact(folders.artifacts / name, manifest, trained.network, encoder.fingerprint, write_card)
+
+
+def _inside(network: Network | None, backbone: Backbone, cache: Path) -> Inside | None:
+    """What a network reads inside the towers; None where it takes their features."""
+    if network is None or (network.image_tail is None and network.text_tail is None):
+        return None
+    prefix = PrefixCache(backbone, cache, image_tail=network.image_tail or 0, text_tail=network.text_tail or 0)
+    return Inside(prefix, network.image_tail is not None, network.image_views)
 
 
 def _parts(read: ReadFeatures, choice: Choice, name: str) -> tuple[Features, Features]:

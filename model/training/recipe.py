@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from model.errors import RecipeError
-from model.registry import closed_form, method_module
+from model.training.methods import closed_form, trained_module
 
 Parsed = TypeVar("Parsed")
 DEFAULT_BACKBONE = "effnet-lite0+minilm"
+ALGORITHMS = ("adamw", "bertadam")
 TABLES = ("config", "optimiser", "selection")
 
 
 @dataclass(frozen=True, slots=True)
 class Optimiser:
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """Adam with linear warm-up and cosine decay to zero; ``model/training/optimiser.py`` describes the algorithms."""
 
+    algorithm: str = "adamw"  # or bertadam
     rate: float = 3e-3  # peak
     weight_decay: float = 0.02
     beta1: float = 0.9
@@ -28,9 +30,11 @@ class Optimiser:
     epochs: int = 30
     batch: int = 256  # items
     warmup: float = 0.05  # share of all steps
-    clip_norm: float = 5.0  # of the whole gradient
+    clip_norm: float = 5.0  # of the whole gradient, or of each tensor's with bertadam
 
     def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, found {self.algorithm!r}")
         if self.epochs < 1 or self.batch < 2:
             raise ValueError(f"expected epochs >= 1 and batch >= 2, found {self.epochs} and {self.batch}")
         if self.rate <= 0 or self.clip_norm <= 0 or not 0 <= self.warmup < 1:
@@ -120,7 +124,7 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
     superfluous = [name for name in TABLES[1:] if name in raw]
     if closed_form(method) is not None and superfluous:
         raise RecipeError(f"[{superfluous[0]}]: {method} is solved in closed form and has no such table; remove it")
-    kinds = (method_module(method).Config, Optimiser, Selection)
+    kinds = (trained_module(method).Config, Optimiser, Selection)
     parsed = {name: _parse(name, kind, raw.get(name, {})) for name, kind in zip(TABLES, kinds, strict=True)}
     return _parse("recipe", Recipe, {**raw, **parsed})
 

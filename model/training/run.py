@@ -3,21 +3,25 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from encoders.protocol import Backbone
 from model.durable import replacing
-from model.errors import RecipeError
-from model.methods.protocol import Features, Network
-from model.registry import method_module
+from model.errors import RecipeError, TrainingDiverged
+from model.methods.protocol import Features, Network, Objective
 from model.training.checkpoint import Progress, TrainingState
-from model.training.recipe import Optimiser, Recipe
+from model.training.methods import trained_module
+from model.training.optimiser import clip, learning_rate, make_optimiser, set_rate
+from model.training.recipe import Recipe
 from model.training.validation import ValidationScore, validate
+
+LISTED = 20  # items in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,38 +54,44 @@ class Trained:
 def train(
     recipe: Recipe,
     run_dir: Path,
+    network: Network,
     train_rows: Features,
     validation_rows: Features,
     *,
     identity: Mapping[str, Any],
     device: torch.device,
     report: Callable[[EpochReport], None] = lambda report: None,
+    advance: Callable[[float], None] = lambda epochs: None,
 ) -> Trained:
-    """Train, or go on with the run in ``run_dir``: a killed run ends with the same weights as one that was not.
+    """Train ``new_network``, or go on with the run in ``run_dir``: a killed run ends like one that was not.
 
-    ``identity`` (JSON values) tells the rows apart from those of another data set or backbone.
+    ``identity`` (JSON values) tells the rows apart from those of another data set or backbone. ``advance`` hears after
+    every step how many epochs are done.
 
     Raises:
         RecipeError: ``run_dir`` holds a run of another recipe or identity.
+        TrainingDiverged: a term of the loss, or its gradient, is not finite.
     """
     claim_run(recipe, run_dir, identity)
-    state = _new_state(recipe, train_rows.to(device), device)
+    _check_finite(train_rows)
+    state = _new_state(recipe, network, train_rows.to(device), device)
     checkpoint = run_dir / "checkpoint" / "state.safetensors"
     if checkpoint.is_file():
         state.load(checkpoint)
+    _forget(run_dir / "metrics.jsonl", state.progress.epoch)
     validation_rows, train_rows = validation_rows.to(device), train_rows.to(device)
     for epoch in range(state.progress.epoch + 1, recipe.optimiser.epochs + 1):
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_epoch_seed(recipe, epoch))  # dropout draws from the default generator
-            losses, rate = _run_epoch(recipe, state, epoch, len(train_rows))
+            losses, rate = _run_epoch(recipe, state, epoch, train_rows, advance)
         items_per_s = len(train_rows) / (time.perf_counter() - started)
         score = _validate(recipe, state, epoch, validation_rows, train_rows)
         seconds = time.perf_counter() - started
         state.progress.epoch, state.progress.seconds = epoch, state.progress.seconds + seconds
-        state.save(checkpoint)
         outcome = EpochReport(epoch, losses, rate, seconds, items_per_s, score)
         _log(run_dir / "metrics.jsonl", outcome)
+        state.save(checkpoint)
         report(outcome)
     state.network.load_state_dict(state.best)
     progress = state.progress
@@ -98,14 +108,6 @@ def claim_run(recipe: Recipe, run_dir: Path, identity: Mapping[str, Any]) -> Non
     _claim(run_dir / "recipe.toml", recipe.to_toml())
 
 
-def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
-    """Rate of step 0..steps-1: linear warm-up to the peak, then half a cosine to zero."""
-    warmup = max(1, round(optimiser.warmup * steps))
-    if step < warmup:
-        return optimiser.rate * (step + 1) / warmup
-    return optimiser.rate * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
-
-
 def _claim(path: Path, text: str) -> None:
     if not path.is_file():
         with replacing(path) as temporary:
@@ -116,50 +118,82 @@ def _claim(path: Path, text: str) -> None:
         )
 
 
-def _new_state(recipe: Recipe, rows: Features, device: torch.device) -> TrainingState:
-    module = method_module(recipe.method)
+def new_network(recipe: Recipe, backbone: Backbone, names: Sequence[str]) -> Network:
+    """The network of a recipe before its first step, the same for the same seed; ``names`` are those of the classes.
+
+    Raises:
+        RecipeError: the backbone has not what the recipe asks for.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = module.Network(recipe.config, rows.images.shape[1], rows.texts.shape[1]).to(device)
-    objective = module.Objective(recipe.config, network.eval(), rows).to(device)
-    objective.begin()  # in evaluation mode: dropout would draw from the ambient generator
-    optimiser = torch.optim.AdamW(
-        network.parameters(),
-        lr=recipe.optimiser.rate,
-        betas=(recipe.optimiser.beta1, recipe.optimiser.beta2),
-        weight_decay=recipe.optimiser.weight_decay,
-    )
-    return TrainingState(network, objective, optimiser, Progress(), {})
+        try:
+            network: Network = trained_module(recipe.method).Network.build(recipe.config, backbone, names)
+        except ValueError as error:
+            raise RecipeError(f"[config] does not fit the backbone {recipe.backbone}: {error}") from error
+        return network
 
 
-def _run_epoch(recipe: Recipe, state: TrainingState, epoch: int, rows: int) -> tuple[dict[str, float], float]:
+def _new_state(recipe: Recipe, network: Network, rows: Features, device: torch.device) -> TrainingState:
+    network = network.to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        objective: Objective = trained_module(recipe.method).Objective(recipe.config, network.eval(), rows).to(device)
+        objective.begin()  # in evaluation mode, so that no dropout draws
+    return TrainingState(network, objective, make_optimiser(recipe.optimiser, network, objective), Progress(), {})
+
+
+def _run_epoch(
+    recipe: Recipe, state: TrainingState, epoch: int, rows: Features, advance: Callable[[float], None]
+) -> tuple[dict[str, float], float]:
     generator = torch.Generator().manual_seed(_epoch_seed(recipe, epoch))
-    order = torch.randperm(rows, generator=generator)
+    order = torch.randperm(len(rows), generator=generator)
     batches = [batch for batch in order.split(recipe.optimiser.batch) if len(batch) > 1]  # InfoNCE needs two pairs
     steps = len(batches) * recipe.optimiser.epochs
     sums: dict[str, float] = {}
     rate = 0.0
     state.network.train()
     for index, batch in enumerate(batches):
-        rate = learning_rate(recipe.optimiser, (epoch - 1) * len(batches) + index, steps)
-        terms = _step(recipe, state, batch, rate, generator)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
+        step = (epoch - 1) * len(batches) + index
+        rate = learning_rate(recipe.optimiser, step, steps)
+        for name, value in _step(recipe, state, batch, rate, generator, _Place(epoch, step, rows.ids)).items():
+            sums[name] = sums.get(name, 0.0) + value
+        advance(epoch - 1 + (index + 1) / len(batches))
     state.network.eval()
     return {name: value / len(batches) for name, value in sums.items()}, rate
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a step is, for the message of one that fails."""
+
+    epoch: int
+    step: int
+    ids: Sequence[str]
+
+    def failed(self, what: str, batch: Tensor) -> TrainingDiverged:
+        items = ", ".join(self.ids[row] for row in batch.tolist()) if self.ids else f"rows {batch.tolist()}"
+        return TrainingDiverged(
+            f"step {self.step} (epoch {self.epoch}): expected a finite loss, found {what}; look at these items, or "
+            f"lower optimiser.rate. The batch: {items}"
+        )
+
+
 def _step(
-    recipe: Recipe, state: TrainingState, batch: Tensor, rate: float, generator: torch.Generator
-) -> Mapping[str, Tensor]:
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
+    recipe: Recipe, state: TrainingState, batch: Tensor, rate: float, generator: torch.Generator, place: _Place
+) -> dict[str, float]:
+    set_rate(state.optimiser, rate)
     terms: Mapping[str, Tensor] = state.objective.losses(batch, generator)
+    values = {name: term.item() for name, term in terms.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise place.failed(f"{name} = {value}", batch)
     state.optimiser.zero_grad()
     torch.stack(list(terms.values())).sum().backward()
-    nn.utils.clip_grad_norm_(state.network.parameters(), recipe.optimiser.clip_norm)
+    norm = clip(recipe.optimiser, state.optimiser).item()
+    if not math.isfinite(norm):
+        raise place.failed(f"a gradient of norm {norm} of {' + '.join(values)}", batch)
     state.optimiser.step()
-    return terms
+    return values
 
 
 def _validate(
@@ -177,6 +211,27 @@ def _validate(
 
 def _epoch_seed(recipe: Recipe, epoch: int) -> int:
     return recipe.seed * 1_000_003 + epoch
+
+
+def _check_finite(rows: Features) -> None:
+    """A feature that is no number would spoil the scaling and the banks, and with them every batch."""
+    finite = rows.images.isfinite().all(1) & rows.texts.isfinite().all(1)
+    if not finite.all():
+        bad = (~finite).nonzero().squeeze(1).tolist()
+        names = ", ".join(rows.ids[row] if rows.ids else f"row {row}" for row in bad[:LISTED])
+        raise TrainingDiverged(
+            f"expected finite features of every training item, found {len(bad)} without: {names}; remove var/cache, "
+            "which may be damaged, or leave these items out"
+        )
+
+
+def _forget(path: Path, epochs: int) -> None:
+    """Drop the lines of epochs that were logged but not checkpointed: they are run again."""
+    if path.is_file():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["epoch"] <= epochs]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _log(path: Path, report: EpochReport) -> None:

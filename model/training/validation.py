@@ -44,7 +44,8 @@ Codes = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # image, text
 
 def _codes(network: Network, features: Features, bits: int) -> Codes:
     with torch.inference_mode():
-        logits = network.image_logits(features.images, bits), network.text_logits(features.texts, bits)
+        images, texts = network.vectors(features)
+        logits = network.image_logits(images, bits), network.text_logits(texts, bits)
     image, text = (np.packbits((side > 0).cpu().numpy(), axis=1, bitorder="little") for side in logits)
     return image, text
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from model.errors import RecipeError
 from model.methods import lsh, random_codes
 from model.methods.protocol import Features, Network
-from model.registry import closed_form
+from model.training.methods import closed_form
 
 DIM = 24
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from model.errors import RecipeError
 from model.methods.itq import Config, Network, fit
 from model.methods.protocol import Features
-from model.registry import closed_form
 from model.training.closed_form import solve
+from model.training.methods import closed_form
 from model.training.recipe import load_recipe
 from model.training.validation import validate
 

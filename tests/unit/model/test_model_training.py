@@ -3,6 +3,8 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
@@ -10,9 +12,15 @@ import torch
 from model.errors import RecipeError
 from model.methods.protocol import Features
 from model.training.checkpoint import TrainingState
+from model.training.optimiser import learning_rate
 from model.training.recipe import Recipe, load_recipe
-from model.training.run import EpochReport, Trained, learning_rate, train
+from model.training.run import EpochReport, Trained, new_network, train
 
+if TYPE_CHECKING:
+    from encoders.protocol import Backbone
+
+TOWERS = cast("Backbone", SimpleNamespace(image_dim=12, text_dim=12))  # all that ``baseline`` asks of them
+CLASSES = ("a", "b", "c")
 SMALL = [
     "config.bits=[8, 16]",
     "config.auxiliary_bits=24",
@@ -41,6 +49,7 @@ def run(
     trained = train(
         recipe,
         folder,
+        new_network(recipe, TOWERS, CLASSES),
         rows(48, 0, labels=labels),
         rows(18, 1, labels=labels),
         identity={"data": identity},
@@ -148,7 +157,8 @@ def test_unlabelled_rows_take_no_part_in_the_likelihood(tmp_path: Path) -> None:
     module_rows = rows(48, 0)
     assert module_rows.labels is not None
     unlabelled = dataclasses.replace(module_rows, labels=module_rows.labels * (torch.arange(48) >= 24).float()[:, None])
-    trained = train(recipe, tmp_path, unlabelled, rows(18, 1), identity={}, device=torch.device("cpu"))
+    network = new_network(recipe, TOWERS, CLASSES)
+    trained = train(recipe, tmp_path, network, unlabelled, rows(18, 1), identity={}, device=torch.device("cpu"))
     assert trained.best_score > 0
 
 
