@@ -1,0 +1,91 @@
+"""Modules that fuse two vectors of one item, for methods that look at more than one side of it.
+
+Paper of ``GatedFusion``: PromptHash (CVPR 2025), adaptive gated selection fusion (AGSF); the step numbers are those of
+the dataflow F(a, b) -> (a', b') in its released code: gated scan over a selective state space, then a transformer
+layer over both sides. The released code re-views a batch so that both run *along the batch*, and a code depends on
+the company of its item; ``across="batch"`` does that, for the oracle protocol alone. ``across="item"`` has the same
+parameters and keeps to one item: its two sides are the sequence that is scanned.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize, silu
+
+from model.ssm import Mamba
+
+Across = Literal["item", "batch"]
+
+
+class Affine(nn.Module):
+    """(1 + gamma) x + beta for each channel, the identity at the start.
+
+    What the released "global response normalisation" comes to: its norm is divided by its own mean over an axis that
+    is reduced already, which gives 1.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(width))
+        self.beta = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        return (1 + self.gamma) * x + self.beta
+
+
+class GatedFusion(nn.Module):
+    """F(a, b) -> (a', b'): (B, width) twice -> (B, width) twice, the halves of a unit vector of 2 x width."""
+
+    def __init__(
+        self, width: int, *, across: Across = "item", heads: int = 4, hidden: int = 2048, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.across = across
+        self.enter = nn.Linear(width, width)  # step 1, shared by both sides
+        self.first, self.first_affine = nn.Linear(width, width), Affine(width)  # step 2
+        self.mamba = Mamba(width)  # step 4, one for all four passes
+        self.scan_gain = nn.Parameter(torch.randn(()).abs())
+        self.gain = nn.Parameter(torch.randn(()).abs())  # step 5
+        self.second, self.second_affine = nn.Linear(width, width), Affine(width)  # step 6
+        self.leave_affine, self.leave = Affine(width), nn.Linear(width, width)  # step 7
+        self.joint_affine = Affine(2 * width)  # step 8
+        self.mix = nn.TransformerEncoderLayer(2 * width, heads, hidden, dropout, batch_first=True)  # post-norm, ReLU
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, width), (B, width) -> (B, width), (B, width)."""
+        entered = self.enter(torch.stack([a, b]))  # (2, B, width)
+        rough = silu(self.first_affine(self.first(entered)))
+        selected = self._select(rough, self.scan_gain * self._scan(rough))
+        smooth = silu(self.second_affine(self.second(selected)))
+        left = 0.5 * self.leave(self.leave_affine(smooth)) + 0.5 * entered
+        joint = self.joint_affine(torch.cat([left[0], left[1]], dim=1))  # (B, 2 width)
+        # a two-dimensional input is one sequence of B items: attention across the batch
+        mixed = self.mix(joint) if self.across == "batch" else self.mix(joint.unsqueeze(1)).squeeze(1)
+        fused_a, fused_b = normalize(mixed, dim=1).chunk(2, dim=1)  # step 9
+        return fused_a, fused_b
+
+    def _scan(self, x: Tensor) -> Tensor:
+        """Steps 3 and 4: (2, B, width) scanned plain, channels flipped, sequence flipped, and both, summed."""
+        sequences = x.transpose(0, 1) if self.across == "item" else _scramble(x)  # (B, 2, width) or (2, B, width)
+        flips: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
+        scanned = self.mamba(torch.cat([sequences.flip(axes) for axes in flips])).chunk(len(flips))
+        summed = torch.stack([part.flip(axes) for part, axes in zip(scanned, flips, strict=True)]).sum(0)
+        return summed.transpose(0, 1) if self.across == "item" else _unscramble(summed)
+
+    def _select(self, rough: Tensor, scanned: Tensor) -> Tensor:
+        """Step 5: one gate for each item, by how alike the two are on both of its sides."""
+        gate = cosine_similarity(scanned, rough, dim=-1).mean(0).sigmoid().unsqueeze(-1)  # (B, 1)
+        return self.gain * gate * scanned + (1 - gate) * rough
+
+
+def _scramble(x: Tensor) -> Tensor:
+    """Step 3: each side's (B, width), read row by row, laid out again column by column: U[t, c] = v[c B + t]."""
+    sides, batch, width = x.shape
+    return x.reshape(sides, width, batch).transpose(1, 2)
+
+
+def _unscramble(x: Tensor) -> Tensor:
+    sides, batch, width = x.shape
+    return x.transpose(1, 2).reshape(sides, batch, width)
