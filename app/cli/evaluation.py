@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,6 +36,10 @@ def evaluate(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Hand the true labels to the encoder, as published: not retrieval.")
     ] = False,
+    prompts: Annotated[
+        Literal["own", "other", "none"],
+        typer.Option(help="Whose labels --oracle hands over: the item's, those of a random other item, or none."),
+    ] = "own",
     report: Annotated[bool, typer.Option(help="Write the report to look at, under runs/ARTIFACT/report.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +54,7 @@ def evaluate(
     folder = settings.artifacts_dir / artifact
     archive = ItemArchive.open(find_archive(data_set or read_manifest(folder).data["name"], settings.data_dir))
     note(f"{archive.info.title}; split {archive.info.split_hash[:12] or 'none'}")
-    make_codes = _oracle_codes if oracle else _codes
+    make_codes = partial(_oracle_codes, prompts) if oracle else _codes
     variants = [captions] if captions else evaluated_captions(archive)
     started = time.perf_counter()
     evaluated = [
@@ -124,16 +129,16 @@ def _codes(settings: "Settings", folder: Path, archive: "ItemArchive", bits: int
 
 
 def _oracle_codes(
-    settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str
+    prompts: str, settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str
 ) -> Iterator["CodeSet"]:
     from model.evaluation.codes import evaluated_items
-    from model.evaluation.oracle import WHY, encode_oracle_codes, load_oracle
+    from model.evaluation.oracle import WHY, Prompts, encode_oracle_codes, load_oracle
 
     encoder = load_oracle(folder, bits, settings.device, settings.home / "cache")
     note(WHY)
     total = sum(map(len, evaluated_items(archive, captions)))
     with progress(f"oracle codes of {bits} bits, {captions} captions", total) as advance:
-        codes = encode_oracle_codes(encoder, archive, captions=captions, advance=advance)
+        codes = encode_oracle_codes(encoder, archive, captions=captions, prompts=Prompts(prompts), advance=advance)
     _note_skipped(codes)
     yield codes
 

@@ -123,13 +123,14 @@ def encode_with(
     captions: str | None,
     workers: int,
     advance: Callable[[int], None],
+    shard: int = SHARD,
 ) -> CodeSet:
-    """``encode_codes`` with any encoder of shards of items; images are decoded by ``workers`` threads."""
+    """``encode_codes`` with any encoder of ``shard`` items a call; images are decoded by ``workers`` threads."""
     captions = captions or archive.info.captions[0]
     sides = evaluated_items(archive, captions)
     skipped: list[Skipped] = []
     queries, database = (
-        _encode_side(_shards(side), archive, captions, encode, skipped, workers, advance) for side in sides
+        _encode_side(_shards(side, shard), archive, captions, encode, skipped, workers, advance) for side in sides
     )
     if not queries.items or not database.items:
         raise ArchiveError(
@@ -190,8 +191,8 @@ class _Side:
     margins: dict[Modality, NDArray[np.float32]]
 
 
-def _shards(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + SHARD] for start in range(0, len(items), SHARD))
+def _shards(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _encode_side(

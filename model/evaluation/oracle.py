@@ -5,6 +5,7 @@ of them came from the labels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol as Structure
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from model.errors import OracleError
-from model.evaluation.codes import CodeSet, Protocol, encode_with
+from model.evaluation.codes import CodeSet, Protocol, encode_with, evaluated_items
 from model.hasher import EncodedBatch, Modality
 from model.items import Item, ItemArchive, multi_hot
 from model.manifest import read_manifest
@@ -32,6 +33,10 @@ class OracleEncoder(Structure):
     def bits(self) -> int:
         """Code length, a multiple of 8."""
 
+    @property
+    def company(self) -> int:
+        """Items that are encoded together."""
+
     def encode_labelled(
         self, images: Sequence[Image], texts: Sequence[str], labels: NDArray[np.bool_]
     ) -> Mapping[Modality, EncodedBatch]:
@@ -39,7 +44,23 @@ class OracleEncoder(Structure):
 
 
 Loader = Callable[[Path, int, str, Path | None], OracleEncoder]  # artifact, bits, device, cache
-LOADERS: dict[str, Loader] = {}  # by method
+
+
+class Prompts(StrEnum):
+    """Whose labels the encoder is handed."""
+
+    OWN = "own"  # as published
+    OTHER = "other"  # those of a random other item: shows how much of a figure came from the labels
+    NONE = "none"  # no label at all: what is left is an item's own image and text, fused
+
+
+def _load_prompthash(folder: Path, bits: int, device: str, cache_dir: Path | None) -> OracleEncoder:
+    from model.evaluation.published.encoder import load_published
+
+    return load_published(folder, bits, device, cache_dir)
+
+
+LOADERS: dict[str, Loader] = {"prompthash-published": _load_prompthash}  # by method
 
 
 def load_oracle(folder: Path, bits: int, device: str, cache_dir: Path | None = None) -> OracleEncoder:
@@ -63,6 +84,7 @@ def encode_oracle_codes(
     archive: ItemArchive,
     *,
     captions: str | None = None,
+    prompts: Prompts = Prompts.OWN,
     advance: Callable[[int], None] = lambda items: None,
 ) -> CodeSet:
     """Like ``encode_codes``, with labels; one thread, so that the company of an item in its batch is always the same.
@@ -70,8 +92,35 @@ def encode_oracle_codes(
     Raises:
         ArchiveError: the data set has no query split or no labels.
     """
+    variant = captions or archive.info.captions[0]
+    told = _told(evaluated_items(archive, variant), prompts)
 
     def encode(items: Sequence[Item], images: Sequence[Image], texts: Sequence[str]) -> Mapping[Modality, EncodedBatch]:
-        return encoder.encode_labelled(images, texts, multi_hot(items, archive.info.class_names).astype(np.bool_))
+        sources = [told[item.id] for item in items]
+        labels = multi_hot(sources, archive.info.class_names).astype(np.bool_)
+        return encoder.encode_labelled(images, texts, labels & (prompts is not Prompts.NONE))
 
-    return encode_with(encode, encoder.bits, Protocol.ORACLE, archive, captions=captions, workers=1, advance=advance)
+    return encode_with(
+        encode,
+        encoder.bits,
+        Protocol.ORACLE,
+        archive,
+        captions=variant,
+        workers=1,
+        advance=advance,
+        shard=encoder.company,
+    )
+
+
+def _told(sides: tuple[Sequence[Item], Sequence[Item]], prompts: Prompts) -> dict[str, Item]:
+    """Item id -> the item whose labels its encoder is handed: itself, or the next one of a seeded shuffle."""
+    found: dict[str, Item] = {}
+    for side in sides:
+        items = list(side)
+        if prompts is Prompts.OTHER:
+            order = np.random.default_rng(0).permutation(len(items))
+            sources = {items[one].id: items[other] for one, other in zip(order, np.roll(order, -1), strict=True)}
+        else:
+            sources = {item.id: item for item in items}
+        found |= sources
+    return found

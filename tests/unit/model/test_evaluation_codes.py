@@ -38,6 +38,7 @@ class LabelEncoder:
     """As published code does: the code is the label set."""
 
     bits = 8
+    company = 64
 
     def encode_labelled(
         self, images: Sequence[Image], texts: Sequence[str], labels: NDArray[np.bool_]
