@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.artifact import load_hasher
 from model.durable import replacing
 from model.evaluation.codes import CodeSet, Protocol, encode_codes, evaluated_items
+from model.evaluation.figures import Figures
 from model.evaluation.label_only import fit_label_coder
 from model.evaluation.results import Result, evaluate_codes
 from model.hasher import Hasher, Modality
@@ -32,6 +33,7 @@ class Score:
     whole: float
     unseen: float | None  # None where the data set does not say what is unseen
     average_precision: list[float | None]  # of each query over the whole database; None without a relevant item
+    unseen_average_precision: list[float | None] | None  # over the unseen database; None where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,17 @@ def _scores(results: Sequence[Result]) -> list[Score]:
             protocol=result.protocol,
             direction=direction,
             whole=whole.map_all.expected,
-            unseen=result.unseen[direction].map_all.expected if direction in result.unseen else None,
+            unseen=unseen.map_all.expected if unseen else None,
             average_precision=_listed(whole.average_precision),
+            unseen_average_precision=_listed(unseen.average_precision) if unseen else None,
         )
         for result in results
-        for direction, whole in result.whole.items()
+        for direction, whole, unseen in _sides(result)
     ]
+
+
+def _sides(result: Result) -> list[tuple[str, Figures, Figures | None]]:
+    return [(direction, whole, result.unseen.get(direction)) for direction, whole in result.whole.items()]
 
 
 def _listed(values: NDArray[np.float64]) -> list[float | None]:

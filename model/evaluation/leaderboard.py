@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,19 @@ CONTROL = "label-only"  # sees the labels: shown, never ranked
 HEADLINE_BITS = 64
 DRAWS = 10_000  # sign flips of the randomisation test
 Outcomes = Mapping[str, Sequence[Outcome]]  # method -> its outcomes at every length and seed
+
+
+class Keyed(Protocol):
+    """A dataclass that a file beside the leaderboard lists, one for each key."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # Any: as typeshed has it
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """What a later one with the same values replaces."""
+
+
+Listed = TypeVar("Listed", bound=Keyed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +98,31 @@ def rows_of(data: str, captions: str, method: str, outcomes: Sequence[Outcome]) 
     return rows
 
 
-def merge(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+def merge(old: Sequence[Listed], new: Sequence[Listed]) -> list[Listed]:
     """All rows, the new one where both have the same key, in the order of their keys."""
     rows = {row.key: row for row in [*old, *new]}
     return [rows[key] for key in sorted(rows)]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of ``leaderboard.json``; none where there is no such file.
+def read_rows(path: Path, kind: type[Listed]) -> list[Listed]:
+    """The rows of ``leaderboard.json``, or of a file beside it; none where there is no such file.
 
     Raises:
-        ArchiveError: the file is not a leaderboard.
+        ArchiveError: the file does not hold such rows.
     """
     try:
-        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        return [kind(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:
         raise ArchiveError(
-            f"{path} is not a leaderboard: {error}; its rows would be lost, so move it away or give another --out"
+            f"{path} is not a leaderboard's file: {error}; its rows would be lost, so move it away or give "
+            "another --out"
         ) from error
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Replace ``leaderboard.json`` in one step."""
+def write_rows(path: Path, rows: Sequence[Keyed]) -> None:
+    """Replace ``leaderboard.json``, or a file beside it, in one step."""
     with replacing(path) as temporary:
         text = json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")

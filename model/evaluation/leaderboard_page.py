@@ -1,4 +1,4 @@
-"""``leaderboard.html`` and its figure, from the rows."""
+"""``leaderboard.html`` and its figures, from the rows and the differences."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 from model.durable import replacing
 from model.evaluation import plots
 from model.evaluation.compare import TIMED
+from model.evaluation.difference import DIFFERENCES, RESAMPLINGS, Difference
 from model.evaluation.leaderboard import DRAWS, FILE, Row, headline_bits, ranked, write_rows
 from model.evaluation.page import chart, render
 from model.evaluation.results import CROSS_MODAL
@@ -16,28 +17,32 @@ from model.evaluation.results import CROSS_MODAL
 BENCHMARKS = {"MIRFLICKR": "flickr", "NUS-WIDE": "nus", "COCO": "coco"}  # and what names a data set of theirs
 NONE = "-"
 GREY = "#7a8088"  # readable on light and dark pages
+DATABASES = {"all": "whole", "unseen": "unseen"}  # as tables call them
 PValues = Mapping[tuple[str, str, str, str], float]  # (data, captions, method, the next) -> p
 
 
-def leaderboard_page(rows: Sequence[Row], p_values: PValues) -> str:
+def leaderboard_page(rows: Sequence[Row], p_values: PValues, differences: Sequence[Difference] = ()) -> str:
     """HTML of all rows: a section for each data set, caption variant and protocol; controls apart."""
     keys = sorted({(row.data, row.captions, row.protocol) for row in rows if row.competes}, key=_section_order)
     return render(
         "leaderboard.html.j2",
-        sections=[_section(rows, *key, p_values) for key in keys],
+        sections=[{**_section(rows, *key, p_values), "contests": _contests(differences, *key)} for key in keys],
         caveat=caveat(rows),
         timed=TIMED,
         draws=f"{DRAWS:,}",
+        resamplings=f"{RESAMPLINGS:,}",
     )
 
 
-def write_board(out: Path, rows: Sequence[Row], p_values: PValues) -> None:
-    """Replace ``leaderboard.json``, ``.html`` and ``.svg``; the picture is of the page's first figure.
+def write_board(out: Path, rows: Sequence[Row], p_values: PValues, differences: Sequence[Difference]) -> None:
+    """Replace ``leaderboard.json``, ``.html`` and ``.svg``, and ``differences.json``; the picture is the first figure.
 
     A p that an earlier page showed between two methods is gone where they were not compared together now.
     """
     write_rows(out / FILE, rows)
-    for name, text in (("leaderboard.html", leaderboard_page(rows, p_values)), ("leaderboard.svg", _picture(rows))):
+    write_rows(out / DIFFERENCES, differences)
+    page = leaderboard_page(rows, p_values, differences)
+    for name, text in (("leaderboard.html", page), ("leaderboard.svg", _picture(rows))):
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
@@ -50,6 +55,27 @@ def board_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     cells = [
         [row.protocol, str(row.bits), row.direction, row.database, row.method, _figures([row]), str(row.seeds)]
         for row in crossing
+    ]
+    return headings, cells
+
+
+def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of one reference's differences, in points of mAP; the method that is most above it first."""
+    headings = ["method", "database", f"points above {differences[0].reference}", "95 % interval", "by seed"]
+    headings += ["seeds", "queries", "bits", "verdict"]
+    cells = [
+        [
+            one.method,
+            DATABASES[one.database],
+            _points(one.mean),
+            f"{_points(one.lower)} to {_points(one.upper)}",
+            ", ".join(map(_points, one.by_seed)),
+            str(one.seeds),
+            f"{one.queries:,}",
+            ", ".join(map(str, one.bits)),
+            one.verdict,
+        ]
+        for one in _by_level(differences)
     ]
     return headings, cells
 
@@ -106,6 +132,38 @@ def _section(rows: Sequence[Row], data: str, captions: str, protocol: str, p_val
         ],
         "control_protocol": ", ".join(sorted({row.protocol for row in controls})),
     }
+
+
+def _contests(differences: Sequence[Difference], data: str, captions: str, protocol: str) -> list[dict[str, Any]]:
+    """What the page shows of each reference."""
+    here = [one for one in differences if (one.data, one.captions, one.protocol) == (data, captions, protocol)]
+    contests = []
+    for reference in sorted({one.reference for one in here}):
+        mine = [one for one in here if one.reference == reference]
+        headings, cells = difference_table(mine)
+        ranges = {
+            f"{one.method}, {DATABASES[one.database]}": (100 * one.lower, 100 * one.mean, 100 * one.upper)
+            for one in _by_level(mine)
+        }
+        contests.append(
+            {
+                "reference": reference,
+                "headings": headings,
+                "lines": cells,
+                "figure": chart(plots.brackets(ranges, x=f"points of mAP above {reference}", level=0)),
+                "directions": " and ".join(sorted({direction for one in mine for direction in one.directions})),
+            }
+        )
+    return contests
+
+
+def _by_level(differences: Sequence[Difference]) -> list[Difference]:
+    level = {one.method: one.mean for one in differences if one.database == "all"}
+    return sorted(differences, key=lambda one: (-level.get(one.method, 0.0), one.method, one.database))
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}"
 
 
 def _cells(rows: Sequence[Row], method: str, lengths: Sequence[int]) -> list[tuple[str, str]]:

@@ -82,9 +82,11 @@ def points(groups: Mapping[str, Sequence[float]], *, x: str, y: str, limits: tup
     return svg()
 
 
-def brackets(ranges: Mapping[str, tuple[float, float, float]], *, x: str) -> str:
-    """A bar from the lowest to the highest value, with a dot at the middle one, for each name."""
+def brackets(ranges: Mapping[str, tuple[float, float, float]], *, x: str, level: float | None = None) -> str:
+    """A bar from the lowest to the highest value, with a dot at the middle one, for each name; ``level`` is dashed."""
     with _chart(x, "") as (axes, svg):
+        if level is not None:
+            axes.axvline(level, color=INK, alpha=0.5, linestyle="--", linewidth=1)
         for place, (low, middle, high) in enumerate(ranges.values()):
             colour = COLOURS[place % len(COLOURS)]
             axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
@@ -120,6 +122,22 @@ def spreads(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[floa
             panel.minorticks_off()
             panel.set(title=title, xlabel="bits", ylim=(0, None))
         axes[0].set_ylabel("lone mAP@all")
+        axes[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+        return _svg(figure)
+
+
+def rows_of_dots(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], *, x: str) -> str:
+    """Panels side by side; in each a line for every row, with the dots of each group's values on it."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for panel, (title, groups) in zip(axes, panels.items(), strict=True):
+            for name, rows in groups.items():
+                dots = [(value, place) for place, values in enumerate(rows.values()) for value in values]
+                panel.plot(*zip(*dots, strict=True), linestyle="none", marker="o", markersize=5, alpha=0.7, label=name)
+                panel.set_yticks(range(len(rows)), list(rows))
+            panel.set(title=title, xlabel=x, xlim=(0, 1))
+        axes[0].invert_yaxis()
         axes[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
         return _svg(figure)
 

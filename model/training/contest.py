@@ -10,12 +10,19 @@ from encoders.encode import VERSION
 from model.errors import RecipeError
 from model.items import ItemArchive
 from model.manifest import MANIFEST, read_manifest
+from model.registry import METHODS
 from model.training.features import Progress
 from model.training.pipeline import Folders, train_artifact
-from model.training.recipe import DEFAULT_BACKBONE, Recipe, load_recipe
+from model.training.recipe import DEFAULT_BACKBONE, Recipe, load_recipe, shipped_recipes
 from model.training.run import EpochReport
 
 FLOORS = ("random", "lsh", "itq")  # in every comparison
+
+
+def competitors() -> list[str]:
+    """The shipped recipes that can be compared: of methods that are served, on the default backbone."""
+    recipes = [load_recipe(name) for name in shipped_recipes()]
+    return [recipe.name for recipe in recipes if recipe.method in METHODS and recipe.backbone == DEFAULT_BACKBONE]
 
 
 def contest_recipe(method: str, seed: int, captions: str, epochs: int, bits: tuple[int, ...]) -> Recipe:
@@ -46,6 +53,7 @@ def train_entry(
     device: str,
     progress: Progress | None,
     report: Callable[[EpochReport], None],
+    advance: Callable[[float], None],
 ) -> Path:
     """The artifact's folder, trained now, finished now, or finished before."""
     name = entry_name(recipe, archive)
@@ -53,5 +61,5 @@ def train_entry(
     if (folder / MANIFEST).is_file():
         read_manifest(folder)
     else:
-        train_artifact(recipe, archive, name, folders, device=device, progress=progress, report=report)
+        train_artifact(recipe, archive, name, folders, device=device, progress=progress, report=report, advance=advance)
     return folder

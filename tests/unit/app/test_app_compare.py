@@ -115,8 +115,64 @@ def test_lengths_that_are_none_are_refused(tmp_path: Path, trainings: Trainings,
     assert "--bits: expected" in result.output
 
 
-def test_a_damaged_leaderboard_is_found_before_anything_is_trained(tmp_path: Path, trainings: Trainings) -> None:
+@pytest.mark.parametrize("name", ["leaderboard.json", "differences.json"])
+def test_a_damaged_leaderboard_is_found_before_anything_is_trained(
+    tmp_path: Path, trainings: Trainings, name: str
+) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "leaderboard.json").write_text("{")
+    (tmp_path / "out" / name).write_text("{")
     assert "is not a leaderboard" in str(run(tmp_path).exception)
     assert trainings.trained == []
+
+
+def differences(tmp_path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((tmp_path / "out" / "differences.json").read_text())
+    return found
+
+
+def test_the_reference_joins_and_every_method_is_compared_with_it(tmp_path: Path, trainings: Trainings) -> None:
+    result = run(tmp_path, "--methods", "itq")
+    assert ("baseline", 1) in trainings.trained
+    assert [(one["method"], one["reference"], one["database"]) for one in differences(tmp_path)] == [
+        (method, "baseline", "all") for method in ("itq", "lsh", "random")
+    ]
+    assert all((one["seeds"], len(one["by_seed"]), one["bits"]) == (2, 2, [16]) for one in differences(tmp_path))
+    assert "points above baseline" in result.stdout
+
+
+def test_floors_alone_are_compared_with_nothing(tmp_path: Path, trainings: Trainings) -> None:
+    result = run(tmp_path)
+    assert differences(tmp_path) == []
+    assert "points above" not in result.stdout
+
+
+def test_another_reference_keeps_the_differences_to_the_first(tmp_path: Path, trainings: Trainings) -> None:
+    run(tmp_path, "--methods", "baseline")
+    run(tmp_path, "--against", "itq")
+    assert {(one["method"], one["reference"]) for one in differences(tmp_path)} == {
+        *((method, "baseline") for method in ("itq", "lsh", "random")),
+        *((method, "itq") for method in ("lsh", "random")),
+    }
+
+
+def test_a_reference_that_is_no_recipe_is_refused_before_anything_is_trained(
+    tmp_path: Path, trainings: Trainings
+) -> None:
+    result = run(tmp_path, "--against", "nobody")
+    assert result.exit_code == 2
+    assert "'nobody'" in result.output
+    assert trainings.trained == []
+
+
+def test_outcomes_of_before_the_unseen_precisions_are_measured_again(tmp_path: Path, trainings: Trainings) -> None:
+    run(tmp_path)
+    paths = sorted((tmp_path / "home").glob("runs/compare/tiny/outcomes/*.json"))
+    texts = [path.read_text() for path in paths]
+    for path in paths:
+        stored = json.loads(path.read_text())
+        for score in stored["scores"]:
+            del score["unseen_average_precision"]
+        path.write_text(json.dumps(stored))
+    run(tmp_path)
+    assert len(trainings.trained) == FLOOR_RUNS
+    assert [json.loads(path.read_text())["scores"] for path in paths] == [json.loads(text)["scores"] for text in texts]
