@@ -1,0 +1,121 @@
+"""An ablation as Markdown tables and as a picture."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from model.durable import replacing
+from model.evaluation import plots
+from model.evaluation.ablation import MODES, SHORT, Cell, Mode, write_cells
+from model.evaluation.leaderboard import headline_bits
+from model.evaluation.results import CROSS_MODAL
+
+GREY = "#7a8088"  # readable on light and dark pages
+DATABASES = {"whole": "whole database", "unseen": "unseen database"}
+NONE = "-"
+
+
+def write_ablation(out: Path, method: str, caption: str, cells: Sequence[Cell]) -> Path:
+    """Replace ``ablation-METHOD.json``, ``.md`` and ``.svg`` in a folder -> the Markdown file."""
+    write_cells(out / f"ablation-{method}.json", cells)
+    page = out / f"ablation-{method}.md"
+    texts = {page: ablation_markdown(method, caption, cells), out / f"ablation-{method}.svg": _picture(cells)}
+    for path, text in texts.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return page
+
+
+def ablation_markdown(method: str, caption: str, cells: Sequence[Cell]) -> str:
+    """The rows of the paper as served and as released, then what the full method loses mode by mode."""
+    seeds, epochs = sorted({cell.seed for cell in cells}), sorted({cell.epochs for cell in cells})
+    parts = [
+        f"# Ablation of `{method}`",
+        f"{caption}. mAP@all, expected over ties, mean ± sample standard deviation over {len(seeds)} seeds, "
+        f"{', '.join(map(str, epochs))} epochs. `oracle` codes were told the true labels of what they encode and are "
+        "no retrieval result; `lone` codes saw their own input alone.",
+        f"![mAP of each row, oracle and lone](ablation-{method}.svg)",
+    ]
+    for database, title in DATABASES.items():
+        parts += [f"## Rows, {title}", _table(*ablation_table(cells, database))]
+    parts += ["## What the full method was given", _table(*modes_table(cells))]
+    return "\n\n".join(parts) + "\n"
+
+
+def ablation_table(cells: Sequence[Cell], database: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: direction and row of the paper, oracle and lone figures side by side."""
+    lengths = _lengths(cells)
+    headings = ["direction", "row", *(f"{mode} {bits}" for mode in (Mode.ORACLE, Mode.LONE) for bits in lengths)]
+    rows = [
+        [
+            SHORT[direction],
+            row,
+            *(
+                _figure(cells, row, mode, bits, (direction,), database)
+                for mode in (Mode.ORACLE, Mode.LONE)
+                for bits in lengths
+            ),
+        ]
+        for direction in CROSS_MODAL
+        for row in dict.fromkeys(cell.row for cell in cells)
+    ]
+    return headings, rows
+
+
+def modes_table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: what the last row's encoder was given, mean of both directions."""
+    lengths, full = _lengths(cells), cells[-1].row
+    headings = ["mode", *(f"{bits} bits, {database}" for bits in lengths for database in DATABASES)]
+    rows = [
+        [what, *(_figure(cells, full, mode, bits, CROSS_MODAL, base) for bits in lengths for base in DATABASES)]
+        for mode, what in MODES.items()
+    ]
+    return headings, rows
+
+
+def _figure(cells: Sequence[Cell], row: str, mode: Mode, bits: int, directions: tuple[str, ...], database: str) -> str:
+    values = _values(cells, row, mode, bits, directions, database)
+    if not values:
+        return NONE
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def _values(
+    cells: Sequence[Cell], row: str, mode: Mode, bits: int, directions: tuple[str, ...], database: str
+) -> list[float]:
+    """One for each seed: the mean over the directions."""
+    return [
+        float(
+            np.mean(
+                [getattr(one, database) for one in cell.figures if one.bits == bits and one.direction in directions]
+            )
+        )
+        for cell in cells
+        if (cell.row, cell.mode) == (row, mode)
+    ]
+
+
+def _picture(cells: Sequence[Cell]) -> str:
+    bits = headline_bits(_lengths(cells))
+    panels = {
+        DATABASES[database]: {
+            str(mode): {
+                row: _values(cells, row, mode, bits, CROSS_MODAL, database)
+                for row in dict.fromkeys(cell.row for cell in cells)
+            }
+            for mode in (Mode.ORACLE, Mode.LONE)
+        }
+        for database in DATABASES
+    }
+    return plots.coloured(plots.rows_of_dots(panels, x=f"mAP@all at {bits} bits, mean of both directions"), GREY)
+
+
+def _lengths(cells: Iterable[Cell]) -> list[int]:
+    return sorted({one.bits for cell in cells for one in cell.figures})
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

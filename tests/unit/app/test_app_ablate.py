@@ -1,0 +1,163 @@
+"""`crossbit ablate` and `crossbit evaluate --oracle` on the 200-item fixture, with networks that train in a second."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import ablation as command
+from app.cli import cli
+from model.artifact import load_hasher
+from model.errors import ArtifactError
+from model.evaluation.ablation import Cell, Figure, Mode, merged
+from model.evaluation.ablation_page import ablation_markdown, ablation_table, modes_table
+from model.items import ItemArchive
+
+SMALL = ["config.bits=[16]", "config.hidden=32", "selection.bits=16", "optimiser.batch=64"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, archive: ItemArchive) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "data" / "small").mkdir(parents=True)
+    shutil.copy(archive.path, folder / "data" / "small" / "archive.zip")
+    return folder
+
+
+def run(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments), env={"CROSSBIT_HOME": str(home), "CROSSBIT_DEVICE": "cpu"})
+
+
+def ablate(home: Path, *options: str) -> Result:
+    settings = [part for value in SMALL for part in ("--set", value)]
+    common = ["--data", "small", "--seeds", "1", "--bits", "16", "--epochs", "1", "--out", str(home / "out")]
+    return run(home, "ablate", "prompthash", *common, *settings, *options)
+
+
+@pytest.fixture(scope="module")
+def ablated(home: Path) -> Result:
+    return ablate(home, "--rows", "baseline,full")
+
+
+def cells(home: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((home / "out" / "ablation-prompthash.json").read_text())
+    return found
+
+
+def test_rows_are_measured_as_served_and_as_released(home: Path, ablated: Result) -> None:
+    assert ablated.exit_code == 0, ablated.output
+    assert [(cell["row"], cell["mode"]) for cell in cells(home)] == [
+        ("baseline", "lone"),
+        ("baseline", "oracle"),
+        ("full", "lone"),
+        ("full", "oracle"),
+        ("full", "other"),
+        ("full", "fused"),
+    ]
+
+
+def test_the_page_names_what_it_is_not(home: Path, ablated: Result) -> None:
+    page = (home / "out" / "ablation-prompthash.md").read_text()
+    assert "PromptHash-style re-implementation on small; not a reproduction; parts reconstructed from forks" in page
+    assert (home / "out" / "ablation-prompthash.svg").read_text().startswith("<svg")
+
+
+def test_nothing_is_trained_or_measured_twice(home: Path, ablated: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cells(home)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(command, "trained_entry", refuse)
+    assert ablate(home, "--rows", "baseline,full").exit_code == 0
+    assert cells(home) == before
+
+
+def test_a_row_that_does_not_exist_is_refused(home: Path) -> None:
+    result = ablate(home, "--rows", "everything")
+    assert result.exit_code == 2
+    assert "found 'everything'" in result.output
+
+
+def test_a_method_without_an_ablation_is_refused(home: Path) -> None:
+    result = run(home, "ablate", "itq", "--data", "small")
+    assert "expected a method with a published ablation (prompthash), found 'itq'" in str(result.exception)
+
+
+def published(home: Path) -> Path:
+    """The artifact of the full method as released."""
+    candidates = home.glob("runs/compare/*/artifacts/prompthash-published-*")
+    return next(path for path in candidates if json.loads((path / "manifest.json").read_text())["config"]["taap"])
+
+
+def test_what_is_told_labels_cannot_be_served(home: Path, ablated: Result) -> None:
+    with pytest.raises(ArtifactError, match=r"expected a method that encodes without labels .*--oracle measures it"):
+        load_hasher(published(home), 16, "cpu")
+
+
+@pytest.mark.parametrize("prompts", ["own", "other", "none"])
+def test_evaluate_hands_over_whose_labels_it_is_told_to(home: Path, ablated: Result, prompts: str) -> None:
+    target = home / "artifacts" / "released"
+    if not target.exists():
+        shutil.copytree(published(home), target)
+    options = ["--oracle", "--prompts", prompts, "--bits", "16", "--captions", "title", "--no-report", "--json"]
+    result = run(home, "evaluate", "released", "--data", "small", *options)
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert set(shown) == {"oracle"}
+    assert set(shown["oracle"]) == {"image_to_image", "image_to_text", "text_to_image", "text_to_text"}
+
+
+def some_cells() -> list[Cell]:
+    def cell(row: str, mode: Mode, seed: int, level: float) -> Cell:
+        figures = (Figure(16, "image_to_text", level, level / 2), Figure(16, "text_to_image", level + 0.1, level / 2))
+        return Cell(f"{row}-{mode}-{seed}", row, mode, seed, 3, 1.0, figures)
+
+    return [cell(row, mode, seed, 0.5 + 0.1 * seed) for row in ("baseline", "full") for mode in Mode for seed in (0, 1)]
+
+
+def test_the_table_holds_mean_and_deviation_side_by_side() -> None:
+    headings, rows = ablation_table(some_cells(), "whole")
+    assert headings == ["direction", "row", "oracle 16", "lone 16"]
+    assert rows[0] == ["I2T", "baseline", "0.550 ± 0.071", "0.550 ± 0.071"]
+    assert [row[:2] for row in rows] == [
+        ["I2T", "baseline"],
+        ["I2T", "full"],
+        ["T2I", "baseline"],
+        ["T2I", "full"],
+    ]
+
+
+def test_modes_are_of_the_full_method_and_both_directions() -> None:
+    headings, rows = modes_table(some_cells())
+    assert headings == ["mode", "16 bits, whole", "16 bits, unseen"]
+    assert [row[0].partition(":")[0] for row in rows] == ["M0", "control", "M1", "M2"]
+    assert rows[0][1:] == ["0.600 ± 0.071", "0.275 ± 0.035"]
+
+
+def test_a_mode_that_was_not_measured_is_a_dash() -> None:
+    _, rows = modes_table([cell for cell in some_cells() if cell.mode is not Mode.FUSED])
+    assert rows[2][1:] == ["-", "-"]
+
+
+def test_a_new_cell_replaces_that_of_its_row_mode_and_seed() -> None:
+    cells = some_cells()
+    again = replace(cells[3], train_s=9.0, entry="another recipe")
+    assert merged(cells, again, ["baseline", "full"]) == [*cells[:3], again, *cells[4:]]
+    assert merged(cells[:3] + cells[4:], cells[3], ["baseline", "full"]) == cells
+
+
+def test_a_file_that_holds_no_cells_is_not_overwritten(home: Path) -> None:
+    (home / "other").mkdir()
+    (home / "other" / "ablation-prompthash.json").write_text("{}")
+    result = ablate(home, "--out", str(home / "other"))
+    assert "is not an ablation's file: expected a list, found dict" in str(result.exception)
+    assert (home / "other" / "ablation-prompthash.json").read_text() == "{}"
+
+
+def test_seeds_and_epochs_are_told() -> None:
+    assert "over 2 seeds, 3 epochs" in ablation_markdown("m", "A caption", some_cells())
