@@ -16,7 +16,8 @@ from PIL import Image
 
 from app.jobs import RebuildFailed, Skipped, TooManyBadItems
 from index.codes import to_hex
-from index.snapshot import Codes, Snapshot
+from index.live_items import Codes
+from index.snapshot import Snapshot
 from index.writer import IndexedItem
 from model.bulk import is_visible
 from model.errors import ArchiveError, ImageError

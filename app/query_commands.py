@@ -14,8 +14,9 @@ from app.rebuild_steps import LoadHasher
 from app.settings import Settings
 from app.show import progress
 from index.codes import to_hex
+from index.live_items import StoredItem
 from index.ranking import RankedHit
-from index.snapshot import Snapshot, StoredItem
+from index.snapshot import Snapshot
 from model.bulk import Bulk, encode_in_bulk, is_visible
 from model.hasher import EncodedBatch, Hasher, Modality
 from model.images import decode_image

@@ -17,7 +17,8 @@ from app.shard_file import read_shard, write_shard
 from app.sources import Source, open_source
 from index.durable import write_atomically
 from index.generations import IndexDirectory
-from index.snapshot import Codes, Snapshot, verify_index
+from index.live_items import Codes
+from index.snapshot import Snapshot, verify_index
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.hasher import Hasher
 

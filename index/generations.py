@@ -83,6 +83,27 @@ class IndexDirectory:
             )
         return manifest
 
+    def current_manifest(self) -> GenerationManifest:
+        """The manifest of the generation that serves.
+
+        Raises:
+            IndexNotFound: no generation is active.
+            IndexCorrupt: the pointer or the manifest is damaged, or they do not belong together.
+        """
+        pointer, path = self.current(), self.path / CURRENT
+        if pointer is None:
+            raise IndexNotFound(f"there is no index {self.name!r} with an active generation; build it first")
+        try:
+            manifest = self.manifest(pointer.generation)
+        except GenerationNotFound as error:
+            raise IndexCorrupt(f"{path} names a generation that is missing: {error}; roll back or rebuild") from error
+        if (manifest.fingerprint, manifest.artifact) != (pointer.fingerprint, pointer.artifact):
+            raise IndexCorrupt(
+                f"{path} names the artifact {pointer.artifact!r} ({pointer.fingerprint}), but generation "
+                f"{pointer.generation} was made by {manifest.artifact!r} ({manifest.fingerprint}); roll back or rebuild"
+            )
+        return manifest
+
     def current(self) -> Pointer | None:
         """The pointer, or none before the first activation.
 

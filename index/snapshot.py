@@ -12,34 +12,28 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from index.codes import to_hex
 from index.columns import Column, Diagnostics, diagnostics
 from index.delta import Delta, make_delta
 from index.edit_log import EditLog, LogEnd, LogRead
 from index.errors import (
     ColumnNotFound,
-    GenerationNotFound,
-    IndexCorrupt,
     IndexNotFound,
-    ItemNotFound,
     ModelMismatch,
 )
 from index.filters import FieldType, Filter, parse
 from index.generation import Generation
 from index.generations import CURRENT, IndexDirectory
-from index.item_file import JSON, Record
+from index.live_items import Codes, LiveItems, StoredItem
 from index.live_search import Masks, search_live
 from index.manifest import GenerationManifest
 from index.originals import Originals
 from index.ranking import RankedHit, page
-from index.records import Append, Delete, effective
+from index.records import Append, effective
 from index.search import Hits
 from index.search.protocol import QueryPlan
 from index.search.validation import check_at_least, check_queries, check_radius
 from index.staging import IndexedItem
 from index.verification import Verified
-
-Codes = Mapping[str, NDArray[np.uint8]]  # modality -> (n, bits / 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +47,6 @@ class Answer:
     plan: QueryPlan | None  # what the engine did
 
 
-@dataclass(frozen=True, slots=True)
-class StoredItem:
-    """One item as it was written; its thumbnail is read on its own."""
-
-    row: int
-    id: str
-    content_hash: str
-    text: str | None
-    metadata: Mapping[str, JSON]
-    codes: Mapping[str, list[str]]  # modality -> hex codes; only modalities that the item has
-    has_thumbnail: bool
-
-
 class Snapshot:
     """One immutable state of an index; open it with ``open``."""
 
@@ -76,6 +57,7 @@ class Snapshot:
         self._delta = delta
         self._end = end
         self._originals = Originals(index_dir)
+        self._items = LiveItems(generation, delta, self._originals)
         self._is_open = True
 
     @classmethod
@@ -99,7 +81,7 @@ class Snapshot:
             IndexCorrupt, IndexFormatUnsupported: a file is damaged, or of a newer version.
         """
         directory = IndexDirectory(index_dir)
-        manifest = _current_manifest(directory) if generation is None else directory.manifest(generation)
+        manifest = directory.current_manifest() if generation is None else directory.manifest(generation)
         found = EditLog(index_dir).read(manifest.log_position) if edits else LogRead((), LogEnd())
         opened = Generation(directory.generation_path(manifest.generation), manifest, engine=engine, verify=verify)
         try:
@@ -254,25 +236,11 @@ class Snapshot:
         Raises:
             ItemNotFound: there is no such item.
         """
-        record = self._delta.records.get(item_id)
-        if record is None:
-            return self._generation.items.row_of(item_id)
-        row = self._delta.row_of(item_id)
-        if row is not None:
-            return self._delta.first_row + row
-        reason = "was deleted" if isinstance(record, Delete) else "waits to be encoded by the index's model"
-        raise ItemNotFound(f"expected the id of an item of the index, found {item_id!r:.200}, which {reason}")
+        return self._items.row_of(item_id)
 
     def has(self, item_id: str) -> bool:
         """Whether there is an item of that id, be it one that waits to be encoded."""
-        record = self._delta.records.get(item_id)
-        if record is not None:
-            return isinstance(record, Append)
-        try:
-            self._generation.items.row_of(item_id)
-        except ItemNotFound:
-            return False
-        return True
+        return self._items.has(item_id)
 
     def item(self, item_id: str) -> StoredItem:
         """One item by its id.
@@ -280,26 +248,15 @@ class Snapshot:
         Raises:
             ItemNotFound: there is no such item.
         """
-        return self.items([self.row_of(item_id)])[0]
+        return self._items.of_rows([self.row_of(item_id)])[0]
 
     def items(self, rows: Sequence[int]) -> list[StoredItem]:
         """The items of these rows, in the order asked for."""
-        first = self._delta.first_row
-        written = {row: row for row in rows if row < first}
-        records = dict(zip(written, self._generation.items.records(list(written)), strict=True))
-        return [self._written_item(records[row]) if row < first else self._appended_item(row) for row in rows]
+        return self._items.of_rows(rows)
 
     def all_items(self) -> Iterator[IndexedItem]:
         """Every item that is there with its codes and thumbnail, in no particular order."""
-        gone = set(self._delta.gone.tolist())
-        for record, webp in self._generation.items.everything():
-            if record.row not in gone:
-                codes = self._codes(record.row)
-                yield IndexedItem(record.id, record.content_hash, record.text, record.metadata(), webp, codes)
-        for item in self._delta.items:
-            webp = None if item.thumbnail is None else self._originals.read(item.thumbnail)
-            codes = self._unpacked(item)
-            yield IndexedItem(item.id, item.content_hash, item.text, item.metadata, webp, codes)
+        return self._items.everything()
 
     def thumbnail(self, item_id: str) -> bytes | None:
         """The item's thumbnail in WebP, none where it has no image.
@@ -307,11 +264,7 @@ class Snapshot:
         Raises:
             ItemNotFound: there is no such item.
         """
-        row = self.row_of(item_id) - self._delta.first_row
-        if row < 0:
-            return self._generation.items.thumbnail(item_id)
-        digest = self._delta.items[row].thumbnail
-        return None if digest is None else self._originals.read(digest)
+        return self._items.thumbnail(self.row_of(item_id), item_id)
 
     def codes_of(self, item_id: str, column: str) -> NDArray[np.uint8]:
         """The (n, bits / 8) codes of an item; n is 0 where it has none in this column.
@@ -320,22 +273,14 @@ class Snapshot:
             ItemNotFound, ColumnNotFound: there is no such item or column.
         """
         self._check_column(column)
-        return self._codes(self.row_of(item_id)).get(column, np.empty((0, self.bits // 8), dtype=np.uint8))
+        return self._items.codes(self.row_of(item_id)).get(column, np.empty((0, self.bits // 8), dtype=np.uint8))
 
     def reusable_codes(self) -> Callable[[str], Codes | None]:
         """A function from content hash to the codes of an item with that content, none where there is none.
 
         They are the right codes only for the fingerprint and ``texts`` of this generation.
         """
-        appended = {item.content_hash: item for item in self._delta.items}
-
-        def codes_of_content(content_hash: str) -> Codes | None:
-            if content_hash in appended:
-                return self._unpacked(appended[content_hash])
-            row = self._generation.items.row_with_content(content_hash)
-            return None if row is None else self._codes(row)
-
-        return codes_of_content
+        return self._items.codes_by_content()
 
     def diagnostics(self, column: str) -> Diagnostics:
         """How well the generation's codes of a column use their bits; costs nothing.
@@ -397,43 +342,6 @@ class Snapshot:
         mask[self._delta.gone] = False
         return Masks(mask, self._delta.rows_matching(filter))
 
-    def _codes(self, row: int) -> Codes:
-        if row >= self._delta.first_row:
-            return self._unpacked(self._delta.items[row - self._delta.first_row])
-        codes = {modality: column.codes_of(row) for modality, column in self._generation.columns.items()}
-        return {modality: found for modality, found in codes.items() if len(found)}
-
-    def _unpacked(self, item: Append) -> Codes:
-        width = self.bits // 8
-        codes = {name: np.frombuffer(packed, dtype=np.uint8) for name, packed in sorted(item.codes.items())}
-        return {name: packed.reshape(-1, width) for name, packed in codes.items() if len(packed)}
-
-    def _written_item(self, record: Record) -> StoredItem:
-        return StoredItem(
-            row=record.row,
-            id=record.id,
-            content_hash=record.content_hash,
-            text=record.text,
-            metadata=record.metadata(),
-            codes=self._hex(record.row),
-            has_thumbnail=bool(record.has_thumbnail),
-        )
-
-    def _appended_item(self, row: int) -> StoredItem:
-        item = self._delta.items[row - self._delta.first_row]
-        return StoredItem(
-            row=row,
-            id=item.id,
-            content_hash=item.content_hash,
-            text=item.text,
-            metadata=item.metadata,
-            codes=self._hex(row),
-            has_thumbnail=item.thumbnail is not None,
-        )
-
-    def _hex(self, row: int) -> Mapping[str, list[str]]:
-        return {modality: [to_hex(code) for code in codes] for modality, codes in self._codes(row).items()}
-
 
 def index_stamp(index_dir: Path) -> tuple[int, ...]:
     """Numbers that differ when an index opened now would differ from one opened before; no file is read.
@@ -457,23 +365,6 @@ def verify_index(index_dir: Path, generation: int | None = None) -> Verified:
     """
     with Snapshot.open(index_dir, generation) as snapshot:
         return snapshot.verify()
-
-
-def _current_manifest(directory: IndexDirectory) -> GenerationManifest:
-    pointer = directory.current()
-    if pointer is None:
-        raise IndexNotFound(f"there is no index {directory.name!r} with an active generation; build it first")
-    path = directory.path / CURRENT
-    try:
-        manifest = directory.manifest(pointer.generation)
-    except GenerationNotFound as error:
-        raise IndexCorrupt(f"{path} names a generation that is missing: {error}; roll back or rebuild") from error
-    if (manifest.fingerprint, manifest.artifact) != (pointer.fingerprint, pointer.artifact):
-        raise IndexCorrupt(
-            f"{path} names the artifact {pointer.artifact!r} ({pointer.fingerprint}), but generation "
-            f"{pointer.generation} was made by {manifest.artifact!r} ({manifest.fingerprint}); roll back or rebuild"
-        )
-    return manifest
 
 
 def _answer(hits: Hits, query: int, *, offset: int, k: int | None, is_radius: bool) -> Answer:
