@@ -2,12 +2,14 @@
 
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.manifest import ColumnManifest
+from index.presence import Presence, count
 from index.search import Hits, SearchEngine, open_engine
 from index.search.by_item import search_by_item
 
@@ -36,10 +38,13 @@ class Column:
         max_per_item: int,
         engine: str,
         stored: Path | None = None,
+        presence: NDArray[np.uint8] | None = None,
     ) -> None:
         self.codes = codes  # (N, bits / 8)
         self.rows = rows  # (N,) ascending
         self.max_per_item = max_per_item  # codes of one item
+        # (N,) what pair codes were made from
+        self.presence = np.broadcast_to(np.uint8(Presence.NONE), len(rows)) if presence is None else presence
         self._engine_name = engine
         self._stored = stored  # file of search structures
         self._engine: SearchEngine | None = None
@@ -56,6 +61,15 @@ class Column:
         """The (n, bits / 8) codes of one item; n is 0 where it has none in this column."""
         first, last = np.searchsorted(self.rows, [row, row + 1])
         return self.codes[first:last]
+
+    def presence_of(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(T,) what the codes of these items were made from; each of them has one here."""
+        return self.presence[np.searchsorted(self.rows, rows)]
+
+    @cached_property
+    def presence_counts(self) -> NDArray[np.int64]:
+        """(4,) items by what their codes were made from."""
+        return count(self.presence[np.diff(self.rows, prepend=-1) > 0])
 
     def search(
         self, queries: NDArray[np.uint8], *, radius: int | None, limit: int, items: NDArray[np.bool_] | None

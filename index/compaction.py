@@ -1,6 +1,7 @@
 """Merging the edits of the log into a new generation; who reads or writes meanwhile is not held up."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from index.edit_log import EditLog
@@ -25,6 +26,7 @@ def compact(index_dir: Path, *, progress: Callable[[int], None] = lambda count: 
 
     Raises:
         ItemsNotEncoded: some items have no codes of the generation's model.
+        InvalidItem: the generation is of format 2 and does not say what its pair codes were made from.
         IndexMoved: another generation was activated meanwhile; nothing changed.
         IndexNotFound, IndexCorrupt, IndexFormatUnsupported: the index does not open.
         OSError: the disk is full or fails; the index is as it was, or merged.
@@ -34,7 +36,8 @@ def compact(index_dir: Path, *, progress: Callable[[int], None] = lambda count: 
         if snapshot.position == snapshot.manifest.log_position:
             return None
         old = snapshot.generation
-        manifest = write_generation(index_dir, _spec(snapshot), _counted(snapshot.all_items(), progress))
+        with closing(snapshot.all_items()) as items:
+            manifest = write_generation(index_dir, _spec(snapshot), _counted(items, progress))
     with writing(index_dir):
         current = directory.current()
         if current is None or current.generation != old:

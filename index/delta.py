@@ -16,6 +16,7 @@ from index.codes import distances
 from index.columns import Column
 from index.filters import FieldType, Filter, field_type, joined_type, kind_of, plain_values
 from index.generation import Generation
+from index.manifest import PAIR
 from index.records import Append, Record
 
 Place = tuple[int | None, int]  # row in the generation, and items of it whose ids come before
@@ -92,7 +93,9 @@ def _column(name: str, items: Sequence[Append], generation: Generation) -> Colum
     counts = np.array([len(one) // width for one in codes], dtype=np.int64)
     joined = np.frombuffer(b"".join(codes), dtype=np.uint8).reshape(-1, width)
     rows = np.repeat(np.arange(len(items)), counts)
-    return Column(joined, rows, max_per_item=int(counts.max(initial=1)), engine=generation.engine)
+    presence = np.array([item.presence for item in items], dtype=np.uint8)[rows] if name == PAIR else None
+    most = int(counts.max(initial=1))
+    return Column(joined, rows, max_per_item=most, engine=generation.engine, presence=presence)
 
 
 def _gone(column: Column, gone: NDArray[np.int64]) -> Gone:

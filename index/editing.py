@@ -14,7 +14,7 @@ from index.lock import WAIT_S, writing
 from index.originals import Originals
 from index.records import Append, Delete, Record
 from index.snapshot import Snapshot
-from index.staging import IndexedItem, checked_codes, checked_metadata
+from index.staging import IndexedItem, checked_codes, checked_metadata, checked_presence
 
 DOCUMENT_FORMAT = 1
 MAX_EDITS = 200_000  # items whose edits wait to be merged; every opened index holds them in memory
@@ -52,7 +52,8 @@ class Editor:
 
         Raises:
             ModelMismatch: the index was built by another model.
-            InvalidItem: wrong code width, metadata that is not JSON, or too much for one call.
+            InvalidItem: wrong code width, pair codes that do not say what they were made from, metadata that is not
+                JSON, or too much for one call.
             TooManyEdits: merge those that there are first.
             OSError: the disk is full or fails; nothing was appended.
         """
@@ -128,6 +129,7 @@ def _prepare(new: NewItem, bits: int, fingerprint: str) -> tuple[Append, list[by
         original=_digest(document),
         image=image,
         thumbnail=None if item.thumbnail is None else _digest(item.thumbnail),
+        presence=checked_presence(item),
     )
     return record, contents
 

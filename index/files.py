@@ -55,6 +55,15 @@ def map_rows(path: Path, count: int) -> NDArray[np.int64]:
     return _map(path, count * 8).view("<i8")
 
 
+def map_presence(path: Path, count: int) -> NDArray[np.uint8]:
+    """Read-only (count,) presence of the pair codes, mapped.
+
+    Raises:
+        IndexCorrupt: the file has another size.
+    """
+    return _map(path, count)
+
+
 def _map(path: Path, size_bytes: int) -> NDArray[np.uint8]:
     found = path.stat().st_size if path.is_file() else 0
     if found != size_bytes:

@@ -4,9 +4,19 @@ import threading
 from pathlib import Path
 
 from index.columns import Column
-from index.files import check_files, map_codes, map_rows
+from index.files import check_files, map_codes, map_presence, map_rows
 from index.item_file import ItemFile
-from index.manifest import ITEMS, GenerationManifest, codes_file, rows_file, structures_file
+from index.manifest import (
+    ITEMS,
+    PAIR,
+    PRESENCE,
+    PRESENCE_SINCE,
+    ColumnManifest,
+    GenerationManifest,
+    codes_file,
+    rows_file,
+    structures_file,
+)
 from index.search import check_engine
 from index.verification import Verified, check_contents
 
@@ -21,13 +31,7 @@ class Generation:
         self.manifest = manifest
         self.engine = engine
         self.columns = {
-            modality: Column(
-                map_codes(directory / codes_file(modality), column.count, manifest.bits),
-                map_rows(directory / rows_file(modality), column.count),
-                max_per_item=column.max_per_item,
-                engine=engine,
-                stored=directory / name if (name := structures_file(modality)) in manifest.files else None,
-            )
+            modality: _open_column(directory, manifest, column, engine)
             for modality, column in sorted(manifest.columns.items())
         }
         self.items = ItemFile(directory / ITEMS)
@@ -54,3 +58,17 @@ class Generation:
             IndexCorrupt: something does not hold; the message names the file.
         """
         return check_contents(self.path, self.manifest, self.items, self.columns)
+
+
+def _open_column(directory: Path, manifest: GenerationManifest, column: ColumnManifest, engine: str) -> Column:
+    modality = column.modality
+    structures = structures_file(modality)
+    has_presence = modality == PAIR and manifest.format >= PRESENCE_SINCE
+    return Column(
+        map_codes(directory / codes_file(modality), column.count, manifest.bits),
+        map_rows(directory / rows_file(modality), column.count),
+        max_per_item=column.max_per_item,
+        engine=engine,
+        stored=directory / structures if structures in manifest.files else None,
+        presence=map_presence(directory / PRESENCE, column.count) if has_presence else None,
+    )

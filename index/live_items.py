@@ -1,6 +1,6 @@
 """Reading the items of a generation and its delta as one: by id, by row, or all of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,7 +12,9 @@ from index.delta import Delta
 from index.errors import ItemNotFound
 from index.generation import Generation
 from index.item_file import JSON, Record
+from index.manifest import PAIR
 from index.originals import Originals
+from index.presence import Presence, by_presence, count
 from index.records import Append, Delete
 from index.staging import IndexedItem
 
@@ -30,6 +32,7 @@ class StoredItem:
     metadata: Mapping[str, JSON]
     codes: Mapping[str, list[str]]  # modality -> hex codes; only modalities that the item has
     has_thumbnail: bool
+    presence: Presence  # what the pair codes were made from
 
 
 class LiveItems:
@@ -73,17 +76,17 @@ class LiveItems:
         records = dict(zip(written, self._generation.items.records(list(written)), strict=True))
         return [self._written(records[row]) if row < first else self._appended(row) for row in rows]
 
-    def everything(self) -> Iterator[IndexedItem]:
+    def everything(self) -> Generator[IndexedItem]:
         """Every item with its codes and thumbnail, in no particular order."""
         gone = set(self._delta.gone.tolist())
         for record, webp in self._generation.items.everything():
             if record.row not in gone:
-                codes = self.codes(record.row)
-                yield IndexedItem(record.id, record.content_hash, record.text, record.metadata(), webp, codes)
+                codes, presence = self.codes(record.row), self._presence(record.row)
+                yield IndexedItem(record.id, record.content_hash, record.text, record.metadata(), webp, codes, presence)
         for item in self._delta.items:
             webp = None if item.thumbnail is None else self._originals.read(item.thumbnail)
             codes = self._unpacked(item)
-            yield IndexedItem(item.id, item.content_hash, item.text, item.metadata, webp, codes)
+            yield IndexedItem(item.id, item.content_hash, item.text, item.metadata, webp, codes, item.presence)
 
     def thumbnail(self, row: int, item_id: str) -> bytes | None:
         """The thumbnail of the item of this row and id, none where it has no image."""
@@ -111,6 +114,21 @@ class LiveItems:
 
         return codes_of_content
 
+    def presence_counts(self) -> Mapping[Presence, int]:
+        """The items of the pair column by what their codes were made from."""
+        counts = count(np.empty(0, dtype=np.uint8))
+        written, added = self._generation.columns.get(PAIR), self._delta.columns.get(PAIR)
+        if written is not None:
+            counts = written.presence_counts - count(written.presence_of(self._delta.gone_from[PAIR].rows))
+        return by_presence(counts if added is None else counts + added.presence_counts)
+
+    def _presence(self, row: int) -> Presence:
+        """Of an item of the generation."""
+        column = self._generation.columns.get(PAIR)
+        if column is None or not len(column.codes_of(row)):
+            return Presence.NONE
+        return Presence(int(column.presence_of(np.array([row]))[0]))
+
     def _unpacked(self, item: Append) -> Codes:
         width = self._generation.manifest.bits // 8
         codes = {name: np.frombuffer(packed, dtype=np.uint8) for name, packed in sorted(item.codes.items())}
@@ -125,6 +143,7 @@ class LiveItems:
             metadata=record.metadata(),
             codes=self._hex(record.row),
             has_thumbnail=bool(record.has_thumbnail),
+            presence=self._presence(record.row),
         )
 
     def _appended(self, row: int) -> StoredItem:
@@ -137,6 +156,7 @@ class LiveItems:
             metadata=item.metadata,
             codes=self._hex(row),
             has_thumbnail=item.thumbnail is not None,
+            presence=item.presence,
         )
 
     def _hex(self, row: int) -> Mapping[str, list[str]]:

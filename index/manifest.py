@@ -11,10 +11,13 @@ from index.durable import write_atomically
 from index.errors import IndexCorrupt, IndexFormatUnsupported
 from index.filters import FieldType
 
-FORMAT = 2  # the newest; 1 had no log
-MODALITIES = ("image", "pair", "text")
+FORMAT = 3  # the newest; 2 did not say what pair codes were made from, 1 had no log
+PAIR = "pair"
+MODALITIES = ("image", PAIR, "text")
 MANIFEST = "manifest.json"
 ITEMS = "items.sqlite"
+PRESENCE = "pair.presence"
+PRESENCE_SINCE = 3  # format
 
 
 def codes_file(modality: str) -> str:

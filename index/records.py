@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from index.errors import IndexCorrupt, InvalidItem
 from index.item_file import JSON
+from index.presence import Presence
 
 HEAD = struct.Struct("<III")
 MAX_PAYLOAD = 64 * 2**20  # bytes
@@ -36,6 +37,7 @@ class Append:
     original: str  # digest of the document: texts, labels, metadata and image of the item
     image: str | None  # digest of the image file
     thumbnail: str | None  # digest of the WebP
+    presence: Presence = Presence.NONE  # what the pair codes were made from
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ def effective(records: Iterable[Record], fingerprint: str, known: Mapping[str, R
 def _raw(record: Record) -> dict[str, Any]:  # Any: JSON
     if isinstance(record, Delete):
         return {"kind": "delete", "position": record.position, "id": record.id}
-    return {
+    presence = {"presence": int(record.presence)} if record.presence else {}
+    return presence | {
         "kind": "append",
         "position": record.position,
         "id": record.id,
@@ -159,7 +162,8 @@ def _record(raw: dict[str, Any]) -> Record:  # Any: JSON
         return Delete(**raw)
     if kind != "append":
         raise ValueError(f"kind {kind!r}")
-    return Append(**(raw | {"codes": {name: bytes.fromhex(codes) for name, codes in raw["codes"].items()}}))
+    codes = {name: bytes.fromhex(codes) for name, codes in raw["codes"].items()}
+    return Append(**(raw | {"codes": codes, "presence": Presence(raw.get("presence", 0))}))
 
 
 def _damaged(path: Path, offset: int, what: str) -> IndexCorrupt:

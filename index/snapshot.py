@@ -3,7 +3,7 @@
 A snapshot never changes and may be used from any thread until it is closed; ``newer`` opens the next one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 from index.columns import Column, Diagnostics, diagnostics
 from index.delta import Delta, make_delta
 from index.edit_log import EditLog, LogEnd, LogRead
-from index.errors import (
-    ColumnNotFound,
-    IndexNotFound,
-    ModelMismatch,
-)
+from index.errors import ColumnNotFound, IndexNotFound, ModelMismatch
 from index.filters import FieldType, Filter, parse
 from index.generation import Generation
 from index.generations import CURRENT, IndexDirectory
@@ -27,6 +23,7 @@ from index.live_items import Codes, LiveItems, StoredItem
 from index.live_search import Masks, search_live
 from index.manifest import GenerationManifest
 from index.originals import Originals
+from index.presence import Presence
 from index.ranking import RankedHit, page
 from index.records import Append, effective
 from index.search import Hits
@@ -180,6 +177,10 @@ class Snapshot:
             + (0 if added is None else len(np.unique(added.rows)))
         )
 
+    def presence_counts(self) -> Mapping[Presence, int]:
+        """Items of the pair column by what their codes were made from; those of format 2 do not say: left out."""
+        return self._items.presence_counts()
+
     def warm(self) -> None:
         """Build the engine of every column now, so that no query waits for it."""
         for column in (*self._generation.columns.values(), *self._delta.columns.values()):
@@ -254,8 +255,11 @@ class Snapshot:
         """The items of these rows, in the order asked for."""
         return self._items.of_rows(rows)
 
-    def all_items(self) -> Iterator[IndexedItem]:
-        """Every item that is there with its codes and thumbnail, in no particular order."""
+    def all_items(self) -> Generator[IndexedItem]:
+        """Every item that is there with its codes and thumbnail, in no particular order.
+
+        Whoever does not read to the end closes it before the snapshot, which would wait for it.
+        """
         return self._items.everything()
 
     def thumbnail(self, item_id: str) -> bytes | None:

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from index.errors import InvalidItem
 from index.filters import FieldType, Kind, Scalar, field_type, is_unicode, kind_of, plain_values
 from index.item_file import JSON, SCHEMA
-from index.manifest import MODALITIES
+from index.manifest import MODALITIES, PAIR
+from index.presence import Presence
 
 STAGING_SCHEMA = """
 CREATE TABLE staging.arrivals (
     arrival INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content_hash TEXT NOT NULL, text TEXT, metadata TEXT NOT NULL
 );
 CREATE TABLE staging.codes (
-    arrival INTEGER, modality TEXT, codes BLOB NOT NULL, PRIMARY KEY (arrival, modality)
+    arrival INTEGER, modality TEXT, codes BLOB NOT NULL, presence INTEGER NOT NULL, PRIMARY KEY (arrival, modality)
 ) WITHOUT ROWID;
 CREATE TABLE staging.facets (arrival INTEGER, field INTEGER, kind INTEGER, value);
 CREATE TABLE staging.ranks (row INTEGER PRIMARY KEY, arrival INTEGER NOT NULL UNIQUE);
@@ -50,6 +51,7 @@ class IndexedItem:
     metadata: Mapping[str, JSON]
     thumbnail: bytes | None  # WebP
     codes: Mapping[str, NDArray[np.uint8]]  # modality -> (n, bits / 8), n above 1 for several texts
+    presence: Presence = Presence.NONE  # what the pair codes were made from
 
 
 class Staging:
@@ -74,10 +76,12 @@ class Staging:
         """Take one item.
 
         Raises:
-            InvalidItem: repeated id, wrong code width, or metadata that is not JSON.
+            InvalidItem: repeated id, wrong code width, pair codes that do not say what they were made from, or metadata
+                that is not JSON.
         """
         metadata = checked_metadata(item)
         codes = {name: checked_codes(item, name, codes, self._bits) for name, codes in item.codes.items()}
+        presence = checked_presence(item)
         arrival = self.items
         try:
             self._connection.execute(
@@ -90,8 +94,8 @@ class Staging:
             self._connection.execute("INSERT INTO thumbnails VALUES (?, ?)", (arrival, item.thumbnail))
             self.thumbnail_bytes += len(item.thumbnail)
         self._connection.executemany(
-            "INSERT INTO staging.codes VALUES (?, ?, ?)",
-            [(arrival, name, blob) for name, blob in codes.items() if blob],
+            "INSERT INTO staging.codes VALUES (?, ?, ?, ?)",
+            [(arrival, name, blob, presence if name == PAIR else 0) for name, blob in codes.items() if blob],
         )
         self._connection.executemany("INSERT INTO staging.facets VALUES (?, ?, ?, ?)", self._facets(arrival, item))
         self.modalities.update(name for name, blob in codes.items() if blob)
@@ -103,10 +107,10 @@ class Staging:
         self._connection.executescript(LAY_OUT)
         return {name: field_type(kinds) for name, kinds in sorted(self._kinds.items())}
 
-    def codes(self, modality: str) -> Iterator[tuple[int, bytes]]:
-        """Each item's row and its packed codes one after the other, by row; only items that have any."""
+    def codes(self, modality: str) -> Iterator[tuple[int, bytes, int]]:
+        """Each item's row, its packed codes one after the other, and their presence, by row; items that have any."""
         select = (
-            "SELECT row, codes FROM staging.ranks CROSS JOIN staging.codes USING (arrival) "
+            "SELECT row, codes, presence FROM staging.ranks CROSS JOIN staging.codes USING (arrival) "
             "WHERE modality = ? ORDER BY row"
         )
         with closing(self._connection.execute(select, (modality,))) as found:
@@ -167,3 +171,16 @@ def checked_codes(item: IndexedItem, modality: str, codes: NDArray[np.uint8], bi
             f"found {codes.dtype} {codes.shape}"
         )
     return codes.tobytes()
+
+
+def checked_presence(item: IndexedItem) -> Presence:
+    """What the pair codes were made from.
+
+    Raises:
+        InvalidItem: there are pair codes and it is not said, or there are none and it is.
+    """
+    has_pair = len(item.codes.get(PAIR, ())) > 0
+    if has_pair != bool(item.presence):
+        found = "pair codes of unknown parts; rebuild the index" if has_pair else "a presence without pair codes"
+        raise InvalidItem(f"expected pair codes together with their presence in item {item.id!r:.200}, found {found}")
+    return item.presence

@@ -9,7 +9,8 @@ import numpy as np
 from index.columns import Column
 from index.errors import IndexCorrupt
 from index.item_file import ItemFile
-from index.manifest import ITEMS, GenerationManifest, codes_file, rows_file
+from index.manifest import ITEMS, PAIR, PRESENCE, PRESENCE_SINCE, GenerationManifest, codes_file, rows_file
+from index.presence import Presence
 
 SAMPLE = 32
 
@@ -30,12 +31,14 @@ class Verified:
 def check_contents(
     directory: Path, manifest: GenerationManifest, items: ItemFile, columns: Mapping[str, Column]
 ) -> Verified:
-    """Check item order, row numbers and self-queries of a generation whose checksums match.
+    """Check item order, row numbers, presence and self-queries of a generation whose checksums match.
 
     Raises:
         IndexCorrupt: something does not hold; the message names the file.
     """
     _check_items(directory / ITEMS, manifest.items, items)
+    if PAIR in columns and manifest.format >= PRESENCE_SINCE:
+        _check_presence(directory / PRESENCE, columns[PAIR])
     return Verified(
         index=manifest.index,
         generation=manifest.generation,
@@ -71,3 +74,16 @@ def _check_column(directory: Path, items: int, name: str, column: Column) -> int
                 f"{directory / codes_file(name)}: code {position} does not find its own item at distance 0; rebuild"
             )
     return len(sample)
+
+
+def _check_presence(path: Path, column: Column) -> None:
+    """Every pair code says what it was made from, and codes of one item say the same."""
+    presence = column.presence
+    wrong = (presence < Presence.IMAGE) | (presence > Presence.BOTH)
+    wrong[1:] |= (np.diff(column.rows) == 0) & (presence[1:] != presence[:-1])
+    if wrong.any():
+        position = int(wrong.argmax())
+        raise IndexCorrupt(
+            f"{path}: expected 1 (image), 2 (text) or 3 (both) for code {position}, the same for all codes of an item, "
+            f"found {presence[position]}; rebuild the index"
+        )

@@ -21,6 +21,8 @@ from index.manifest import (
     ITEMS,
     MANIFEST,
     MODALITIES,
+    PAIR,
+    PRESENCE,
     ColumnManifest,
     GenerationManifest,
     codes_file,
@@ -137,12 +139,16 @@ def _write_files(path: Path, spec: GenerationSpec, number: int, items: Iterable[
 
 def _write_column(path: Path, modality: str, bits: int, staging: Staging) -> ColumnManifest:
     count = items = max_per_item = 0
+    presence = bytearray()
     with (path / codes_file(modality)).open("wb") as codes, (path / rows_file(modality)).open("wb") as rows:
-        for row, blob in staging.codes(modality):
+        for row, blob, kind in staging.codes(modality):
             n = len(blob) * 8 // bits
             codes.write(blob)
             rows.write(row.to_bytes(8, "little") * n)
+            presence += bytes((kind,)) * n
             count, items, max_per_item = count + n, items + 1, max(max_per_item, n)
+    if modality == PAIR:
+        (path / PRESENCE).write_bytes(presence)
     written = map_codes(path / codes_file(modality), count, bits)
     distinct, largest = _sort(path / structures_file(modality), written)
     ones = np.zeros(bits, dtype=np.int64)

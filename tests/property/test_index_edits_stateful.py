@@ -14,19 +14,31 @@ from index.codes import distances
 from index.compaction import compact
 from index.editing import NewItem, editing
 from index.generations import IndexDirectory
+from index.presence import Presence, by_presence, count
 from index.snapshot import Snapshot
 from index.writer import GenerationSpec, IndexedItem, write_generation
 
 IDS = st.sampled_from(["a", "b", "ba", "c", "é", "z"])
 CODES = st.lists(st.integers(0, 7), max_size=3)
 ITEMS = st.tuples(CODES, CODES, st.integers(0, 2))
-SPEC = GenerationSpec("demo", 8, "artifact", "fingerprint", "cpu", "source", "all", columns=("image", "text"))
+SPEC = GenerationSpec("demo", 8, "artifact", "fingerprint", "cpu", "source", "all", columns=("image", "pair", "text"))
 
 
 def indexed(item_id: str, value: tuple[list[int], list[int], int]) -> IndexedItem:
     image, text, year = value
-    codes = {"image": as_codes(image), "text": as_codes(text)}
-    return IndexedItem(item_id, f"{value}", None, {"year": [year, -year]}, f"{year}".encode(), codes)
+    codes = {"image": as_codes(image), "text": as_codes(text), "pair": as_codes(pairs(value))}
+    thumbnail = f"{year}".encode()
+    return IndexedItem(item_id, f"{value}", None, {"year": [year, -year]}, thumbnail, codes, presence(value))
+
+
+def pairs(value: tuple[list[int], list[int], int]) -> list[int]:
+    """As a method that fuses: a code for each text with the image, or those of what there is."""
+    image, text, _ = value
+    return [(image[0] ^ number) & 7 for number in text] if image and text else image or text
+
+
+def presence(value: tuple[list[int], list[int], int]) -> Presence:
+    return Presence.of(image=bool(value[0]), text=bool(value[1]))
 
 
 def as_codes(numbers: list[int]) -> NDArray[np.uint8]:
@@ -85,14 +97,18 @@ class EditedIndex(RuleBasedStateMachine):
             self.snapshot = newer
         assert self.snapshot.item_count == len(self.model)
         years = (None, 1) if "year" in self.snapshot.fields else (None,)
-        for column, radius, year in itertools.product(("image", "text"), (None, 1), years):
+        for column, radius, year in itertools.product(("image", "pair", "text"), (None, 1), years):
             self.check(column, radius, year)
+        presences = {item_id: presence(value) for item_id, value in self.model.items()}
+        assert {item_id: self.snapshot.item(item_id).presence for item_id in self.model} == presences
+        counts = count(np.array(list(presences.values()), dtype=np.uint8))
+        assert self.snapshot.presence_counts() == by_presence(counts)
 
     def check(self, column: str, radius: int | None, year: int | None) -> None:
         query = as_codes([5])
         expected = []
         for item_id, value in self.model.items():
-            codes = as_codes(value[0] if column == "image" else value[1])
+            codes = as_codes({"image": value[0], "text": value[1], "pair": pairs(value)}[column])
             if len(codes) and year in (None, value[2]):
                 near = int(distances(query[0], codes).min())
                 if radius is None or near <= radius:

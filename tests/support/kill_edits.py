@@ -16,6 +16,7 @@ import numpy as np
 from index.compaction import compact
 from index.editing import NewItem, editing
 from index.generations import IndexDirectory
+from index.presence import Presence
 from index.snapshot import Snapshot
 from index.writer import GenerationSpec, IndexedItem, write_generation
 
@@ -23,8 +24,14 @@ CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "ftruncate", 
 
 
 def item(item_id: str, value: int) -> IndexedItem:
-    codes = {"image": np.array([[value % 256, value // 256]], dtype=np.uint8)}
-    return IndexedItem(item_id, f"{item_id} {value}", None, {"value": value}, f"webp {value}".encode(), codes)
+    code = np.array([[value % 256, value // 256]], dtype=np.uint8)
+    webp, codes = f"webp {value}".encode(), {"image": code, "pair": code}
+    return IndexedItem(item_id, f"{item_id} {value}", None, {"value": value}, webp, codes, presence(value))
+
+
+def presence(value: int) -> Presence:
+    """What the pair code of an item of this value was made from."""
+    return (Presence.IMAGE, Presence.TEXT, Presence.BOTH)[value % 3]
 
 
 def work(path: Path, step: int, told: int) -> None:
@@ -91,6 +98,7 @@ def check(path: Path, told: list[str], state: dict[str, int]) -> None:
             found = {one.id: one.metadata["value"] for one in stored}
             for one in stored:
                 assert snapshot.thumbnail(one.id) == f"webp {one.metadata['value']}".encode()
+                assert one.presence is presence(one.metadata["value"])
         assert found in next_states(state, len(told)), (found, state, told)
     state.clear()
     state |= found  # the last generation is as good as any: they all hold the same edits

@@ -136,3 +136,15 @@ def test_another_generation_made_meanwhile_is_kept(
     assert current is not None
     assert (current.generation, directory.generations()) == (3, [1, 3])
     assert found(index_dir) == "axbcd"
+
+
+def test_a_merge_that_fails_half_way_lets_go_of_the_index(index_dir: Path, make_item: Make) -> None:
+    edit(index_dir, make_item("x", 0))
+
+    def fail(_: int) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        compact(index_dir, progress=fail)
+    assert found(index_dir) == "axbcd"
+    assert IndexDirectory(index_dir).generations() == [1]

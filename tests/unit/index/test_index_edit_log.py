@@ -169,7 +169,7 @@ def test_segments_that_changed_places_are_refused(log: EditLog) -> None:
 def test_a_newer_format_is_refused_by_name(log: EditLog) -> None:
     segmented(log, 1)
     log.segment_path(1).write_bytes(frame({"format": 99, "index": "demo", "first": 1}))
-    with pytest.raises(IndexFormatUnsupported, match=r"000000000001\.log has format 99, this version reads up to 2"):
+    with pytest.raises(IndexFormatUnsupported, match=r"000000000001\.log has format 99, this version reads"):
         log.read()
 
 

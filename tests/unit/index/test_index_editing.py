@@ -22,6 +22,7 @@ from index.errors import (
 )
 from index.filters import FieldType
 from index.originals import Originals
+from index.presence import Presence
 from index.ranking import TieGroup
 from index.snapshot import Answer, Snapshot, verify_index
 
@@ -144,7 +145,7 @@ def test_an_appended_item_with_several_texts_is_one_hit(index_dir: Path, new: Ma
 
 
 def test_a_column_may_come_with_an_appended_item(index_dir: Path, new: Make) -> None:
-    append(index_dir, new("x", codes={"pair": np.array([[1, 0]], dtype=np.uint8)}))
+    append(index_dir, new("x", codes={"pair": np.array([[1, 0]], dtype=np.uint8)}, presence=Presence.BOTH))
     with Snapshot.open(index_dir) as snapshot:
         assert snapshot.columns == ("image", "pair", "text")
         assert ids(snapshot, ask(snapshot, "pair")) == "x"

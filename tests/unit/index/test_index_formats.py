@@ -13,10 +13,11 @@ from index.editing import NewItem, editing
 from index.errors import IndexFormatUnsupported
 from index.generations import IndexDirectory
 from index.manifest import FORMAT, Pointer
+from index.presence import Presence
 from index.snapshot import Snapshot, verify_index
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "indexes"
-HELD = {1: "abcd", 2: "xybd"}  # by distance from the code of zeros
+HELD = {1: "abcd", 2: "xybd", 3: "xybd"}  # by distance from the code of zeros
 
 
 @pytest.fixture(params=sorted(HELD))
@@ -57,6 +58,15 @@ def test_it_takes_edits_and_merges_them(released: tuple[Path, str], make_item: C
     compact(path)
     assert found(path) == expected
     verify_index(path)
+
+
+def test_pair_codes_say_what_they_were_made_from() -> None:
+    with Snapshot.open(FIXTURES / "format-3") as snapshot:
+        presences = "".join(str(int(snapshot.item(item_id).presence)) for item_id in "bdexy")
+        assert (presences, snapshot.presence_counts()) == (
+            "13233",
+            {Presence.BOTH: 3, Presence.IMAGE: 1, Presence.TEXT: 1},
+        )
 
 
 def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:

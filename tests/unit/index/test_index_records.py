@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from index.errors import IndexCorrupt, InvalidItem
+from index.presence import Presence
 from index.records import Append, Delete, effective, frame, frame_records, parse_records, split_frames
 
 PATH = Path("log") / "000000000001.log"
@@ -42,6 +44,19 @@ def test_a_bit_that_changed_anywhere_is_named() -> None:
         record = 0 if offset < START else START
         with pytest.raises(IndexCorrupt, match=rf"000000000001\.log: the record at offset {record} is damaged"):
             split_frames(damaged, PATH)
+
+
+def test_what_pair_codes_were_made_from_is_told_where_there_are_some() -> None:
+    fused = replace(append(1), codes={"pair": b"\x01\x02"}, presence=Presence.BOTH)
+    (payload, plain), _ = split_frames(frame_records([fused]) + frame_records([append(2)]), PATH)
+    assert (payload[0]["presence"], "presence" in plain[0]) == (3, False)
+    assert parse_records(payload + plain, PATH) == [fused, append(2)]
+
+
+def test_an_unknown_presence_is_refused() -> None:
+    ((payload,), _) = split_frames(frame_records([append(1)]), PATH)
+    with pytest.raises(IndexCorrupt, match="no list of records"):
+        parse_records([payload[0] | {"presence": 4}], PATH)
 
 
 @pytest.mark.parametrize("payload", [None, {"kind": "delete"}, [{"kind": "other"}], [{"kind": "delete"}], [1]])
