@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from app.item_codes import Parts, encode_parts, modalities_of, presence_of
 from app.jobs import RebuildFailed, Skipped, TooManyBadItems
 from index.codes import to_hex
 from index.live_items import Codes
@@ -21,7 +20,7 @@ from index.snapshot import Snapshot
 from index.writer import IndexedItem
 from model.bulk import is_visible
 from model.errors import ArchiveError, ImageError
-from model.hasher import Hasher, Modality
+from model.hasher import Hasher
 from model.images import decode_image
 from model.items import Item, ItemArchive, content_hash
 
@@ -95,8 +94,8 @@ class Builder:
                 inputs.append(self._read(item))
             except (ArchiveError, ImageError) as error:
                 skipped.append(Skipped(item.id, str(error)))
-        codes = self._codes([one for one in inputs if one.known is None])
-        built = tuple(self._indexed(one, one.known or codes[one.item.id]) for one in inputs)
+        fresh = iter(encode_parts(self.hasher, [Parts(one.image, one.texts) for one in inputs if one.known is None]))
+        built = tuple(self._indexed(one, next(fresh) if one.known is None else one.known) for one in inputs)
         return Shard(built, tuple(skipped), reused=sum(one.known is not None for one in inputs))
 
     def _read(self, item: Item) -> _Inputs:
@@ -116,26 +115,9 @@ class Builder:
         return texts if self.texts is Texts.ALL else texts[:1]
 
     def _known(self, digest: str, *, image: bool, text: bool) -> Codes | None:
-        wanted = {Modality.IMAGE} if image else set()
-        wanted |= {Modality.TEXT} if text else set()
+        wanted = modalities_of(self.hasher.modalities, image=image, text=text)
         codes = None if self.known_codes is None else self.known_codes(digest)
-        return codes if codes is not None and set(codes) == wanted & self.hasher.modalities else None
-
-    def _codes(self, inputs: Sequence[_Inputs]) -> dict[str, dict[str, NDArray[np.uint8]]]:
-        codes: dict[str, dict[str, NDArray[np.uint8]]] = {one.item.id: {} for one in inputs}
-        if Modality.IMAGE in self.hasher.modalities:
-            images = [(one.item.id, one.image) for one in inputs if one.image is not None]
-            encoded = self.hasher.encode_images([image for _, image in images])
-            for (item_id, _), code in zip(images, encoded.codes, strict=True):
-                codes[item_id][Modality.IMAGE] = code[np.newaxis]
-        if Modality.TEXT in self.hasher.modalities:
-            encoded = self.hasher.encode_texts([text for one in inputs for text in one.texts])
-            start = 0
-            for one in inputs:
-                if one.texts:
-                    codes[one.item.id][Modality.TEXT] = encoded.codes[start : start + len(one.texts)]
-                    start += len(one.texts)
-        return codes
+        return codes if codes is not None and set(codes) == wanted else None
 
     def _indexed(self, one: _Inputs, codes: Codes) -> IndexedItem:
         metadata = {**one.item.metadata, "labels": list(one.item.labels)}
@@ -149,6 +131,7 @@ class Builder:
             metadata=metadata,
             thumbnail=one.thumbnail,
             codes=codes,
+            presence=presence_of(codes, image=one.thumbnail is not None, text=text is not None),
         )
 
 
@@ -175,11 +158,11 @@ def check_sample(snapshot: Snapshot, builder: Builder, items: Sequence[Item]) ->
     sample = items[:: max(1, len(items) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
     for item in builder.encode(sample, progress=lambda _: None).items:
         made = {modality: [to_hex(code) for code in codes] for modality, codes in item.codes.items()}
-        stored = snapshot.item(item.id).codes
-        if stored != made:
+        stored = snapshot.item(item.id)
+        if (stored.codes, stored.presence) != (made, item.presence):
             raise RebuildFailed(
-                f"item {item.id} of generation {snapshot.generation}: expected the codes {made}, found {stored}; "
-                "build again without reuse"
+                f"item {item.id} of generation {snapshot.generation}: expected the codes {made} "
+                f"({item.presence.name}), found {stored.codes} ({stored.presence.name}); build again without reuse"
             )
 
 

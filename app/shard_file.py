@@ -10,6 +10,7 @@ import numpy as np
 
 from index.codes import from_hex, to_hex
 from index.durable import write_atomically
+from index.presence import Presence
 from index.writer import IndexedItem
 
 
@@ -33,6 +34,7 @@ def _to_json(item: IndexedItem) -> dict[str, object]:
         "metadata": dict(item.metadata),
         "thumbnail": None if item.thumbnail is None else base64.b64encode(item.thumbnail).decode(),
         "codes": {modality: [to_hex(code) for code in codes] for modality, codes in item.codes.items()},
+        "presence": int(item.presence),
     }
 
 
@@ -45,4 +47,5 @@ def _from_json(raw: dict[str, Any], bits: int) -> IndexedItem:  # Any: JSON
         metadata=raw["metadata"],
         thumbnail=None if thumbnail is None else base64.b64decode(thumbnail),
         codes={name: np.stack([from_hex(code, bits) for code in codes]) for name, codes in raw["codes"].items()},
+        presence=Presence(raw.get("presence", 0)),  # a job of an earlier version has none, and no pair codes
     )

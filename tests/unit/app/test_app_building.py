@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,16 @@ from tiny_home import make_archive, png
 
 from app.building import BATCH_ITEMS, Builder, Texts, check_sample, check_skipped, thumbnail
 from app.jobs import RebuildFailed, Skipped, TooManyBadItems
+from index.presence import Presence
 from index.snapshot import Snapshot
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.errors import UnsupportedImage
-from model.fake import FakeHasher
+from model.fake import FakeHasher, FusingFakeHasher
 from model.images import decode_image
 from model.items import Item, ItemArchive
 
 HASHER = FakeHasher(64)
+FUSING = FusingFakeHasher(64)
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "openclipart-200.zip"
 
 
@@ -157,3 +160,43 @@ def test_a_sample_is_compared_bit_by_bit(tmp_path: Path) -> None:
         check_sample(snapshot, Builder(archive, HASHER), archive.items)
         with pytest.raises(RebuildFailed, match="item-0000 of generation 1: expected the codes"):
             check_sample(snapshot, Builder(archive, FakeHasher(64, seed="other")), archive.items)
+
+
+def test_a_model_that_fuses_stores_pairs_with_what_they_were_made_from(tmp_path: Path) -> None:
+    archive = open_archive(tmp_path)
+    items = (
+        archive.items[0],
+        replace(archive.items[1], image=None),
+        replace(archive.items[2], texts={}),
+    )
+    both, words, picture = encode(Builder(archive, FUSING), items)
+    assert np.array_equal(both.codes["pair"], FUSING.encode_pairs([decode_image(png(0))], ["title 0"]).codes)
+    assert np.array_equal(words.codes["pair"], words.codes["text"])
+    assert np.array_equal(picture.codes["pair"], picture.codes["image"])
+    assert (both.presence, words.presence, picture.presence) == (Presence.BOTH, Presence.TEXT, Presence.IMAGE)
+
+
+def test_known_codes_without_their_pairs_are_not_taken_over(tmp_path: Path) -> None:
+    archive = open_archive(tmp_path)
+    lone = {item.content_hash: item.codes for item in encode(Builder(archive, HASHER))}
+    assert all("pair" in item.codes for item in encode(Builder(archive, FUSING, known_codes=lone.get)))
+
+
+def test_known_pairs_are_taken_over_with_what_they_were_made_from(tmp_path: Path) -> None:
+    archive = open_archive(tmp_path)
+    first = {item.content_hash: item.codes for item in encode(Builder(archive, FUSING))}
+    shard = Builder(archive, FUSING, known_codes=first.get).encode(archive.items, progress=lambda _: None)
+    assert shard.reused == len(archive.items)
+    assert {item.presence for item in shard.items} == {Presence.BOTH}
+
+
+def test_a_sample_is_compared_with_what_it_was_made_from(tmp_path: Path) -> None:
+    archive = open_archive(tmp_path)
+    spec = GenerationSpec("demo", 64, "artifact", FUSING.fingerprint, "cpu", "tiny", "first")
+    built = [replace(item, presence=Presence.TEXT) for item in encode(Builder(archive, FUSING))]
+    write_generation(tmp_path / "demo", spec, built)
+    with (
+        Snapshot.open(tmp_path / "demo", 1) as snapshot,
+        pytest.raises(RebuildFailed, match=r"\(BOTH\), found .* \(TEXT\); build again without reuse"),
+    ):
+        check_sample(snapshot, Builder(archive, FUSING), archive.items)
