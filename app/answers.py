@@ -12,8 +12,9 @@ from app.inputs import check_count
 from app.problems import Problem
 from app.queries import Query
 from app.runtime import Runtime, Served
-from app.schemas.base import IndexReference, ModalityName, ModelReference
+from app.schemas.base import IndexReference, ModalityName, ModelReference, PresenceBody
 from app.schemas.search import Answer, Answers, Explanation, Hit, SearchOptions, Tie
+from index.manifest import PAIR
 from index.ranking import Cursor, RankedHit, query_digest
 from index.snapshot import Snapshot
 
@@ -129,7 +130,7 @@ def find(
     )
     return [
         Page(
-            hits=tell_hits(snapshot, answer.hits),
+            hits=tell_hits(snapshot, column, answer.hits),
             total_within_radius=None if options.radius is None else answer.total,
             truncated=answer.truncated,
             next_cursor=_cursor(snapshot, offset + len(answer.hits), digest) if answer.more else None,
@@ -143,8 +144,8 @@ def _cursor(snapshot: Snapshot, offset: int, digest: str) -> str:
     return Cursor(snapshot.index, snapshot.generation, snapshot.position, offset, digest).encode()
 
 
-def tell_hits(snapshot: Snapshot, hits: Sequence[RankedHit]) -> list[Hit]:
-    """The hits with what the index stores of them."""
+def tell_hits(snapshot: Snapshot, column: str, hits: Sequence[RankedHit]) -> list[Hit]:
+    """The hits in a column with what the index stores of them."""
     told = []
     for hit, item in zip(hits, snapshot.items([hit.row for hit in hits]), strict=True):
         told.append(
@@ -157,6 +158,7 @@ def tell_hits(snapshot: Snapshot, hits: Sequence[RankedHit]) -> list[Hit]:
                 metadata=dict(item.metadata),
                 text=item.text,
                 image_url=image_url(snapshot.index, item.id, item.content_hash) if item.has_thumbnail else None,
+                presence=PresenceBody.of(item.presence) if column == PAIR else None,
             )
         )
     return told

@@ -5,7 +5,7 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, get_origin
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +19,7 @@ from model.bulk import is_visible
 
 FORM = "multipart/form-data"
 JSON = "application/json"
-MAX_FORM_FIELDS = 32
+MAX_FORM_FIELDS = 32  # besides the texts of pairs
 MIN_FIELD_BYTES = 2**16  # room for a filter, however short texts have to be
 
 Fields = TypeVar("Fields", bound=BaseModel)
@@ -86,10 +86,11 @@ async def read_form(request: Request, fields: type[Fields], limits: Limits) -> U
     if media_type(request) != FORM:
         raise Problem("invalid_request", f"expected content type {FORM}, found {media_type(request) or 'none'}")
     largest_field = max(MIN_FIELD_BYTES, 4 * limits.text_chars)
-    form = request.form(max_files=limits.queries, max_fields=MAX_FORM_FIELDS, max_part_size=largest_field)
+    largest_count = MAX_FORM_FIELDS + limits.queries
+    form = request.form(max_files=limits.queries, max_fields=largest_count, max_part_size=largest_field)
     async with form as parts:
         files = [await _read_file(name, part) for name, part in parts.multi_items() if isinstance(part, UploadFile)]
-        values = _read_fields(parts)
+        values = _read_fields(parts, fields)
     if not files:
         raise Problem("empty_input", "expected at least one image in a form part named file, found none")
     return Upload(files, _validated(lambda: fields.model_validate(values)))
@@ -127,15 +128,19 @@ async def _read_file(name: str, part: UploadFile) -> bytes:
     return data
 
 
-def _read_fields(form: FormData) -> dict[str, JsonValue]:
-    fields: dict[str, JsonValue] = {}
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            continue
-        if name in fields:
+def _read_fields(form: FormData, fields: type[BaseModel]) -> dict[str, JsonValue]:
+    """The form parts that are no files; those that are a list among the ``fields`` may come several times."""
+    lists = {name for name, field in fields.model_fields.items() if get_origin(field.annotation) is list}
+    found: dict[str, JsonValue] = {}
+    for name in form:
+        values = [value for value in form.getlist(name) if not isinstance(value, UploadFile)]
+        if name in lists:
+            found[name] = list(values)
+        elif len(values) > 1:
             raise Problem("invalid_request", f"{name}: expected one form part of this name, found several")
-        fields[name] = _parse_filter(value) if name == "filter" else value
-    return fields
+        elif values:
+            found[name] = _parse_filter(values[0]) if name == "filter" else values[0]
+    return found
 
 
 def _parse_filter(text: str) -> JsonValue:

@@ -119,5 +119,8 @@ def require_modality(hasher: Hasher, modality: Modality, model: str) -> None:
     """
     if modality not in hasher.modalities:
         known = ", ".join(sorted(hasher.modalities))
-        detail = f"expected a model that encodes {modality}, found {model!r}, which encodes {known}"
+        detail = (
+            f"expected a model that encodes {modality}, found {model!r}, which encodes {known}; ask with one of these, "
+            f"or use a model that encodes {modality}: GET /v1/models tells what each of them does"
+        )
         raise Problem("modality_not_supported", detail)

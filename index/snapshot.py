@@ -334,7 +334,10 @@ class Snapshot:
 
     def _not_found(self, column: str) -> ColumnNotFound:
         known = ", ".join(self.columns) or "none"
-        return ColumnNotFound(f"index {self.index!r} has no column {column!r}; it has: {known}")
+        return ColumnNotFound(
+            f"index {self.index!r} has no column {column!r}; it has: {known}; search one of these, or rebuild with a "
+            f"model that encodes {column}"
+        )
 
     def _empty_column(self) -> Column:
         codes, rows = np.empty((0, self.bits // 8), dtype=np.uint8), np.empty(0, dtype=np.int64)

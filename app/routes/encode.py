@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
 from app.models import require_modality
-from app.problems import Problem
+from app.pair_inputs import Pairs, read_pairs
 from app.queries import Query, near_zero_bits
 from app.routes.dependencies import LimitsOf, RuntimeOf
 from app.routes.openapi import DECODED, ENCODED, FINGERPRINT, SERVED, image_body, problems
@@ -30,13 +30,9 @@ async def read_images(request: Request, limits: LimitsOf) -> Upload[EncodeOption
     return Upload(form.files, form.fields)
 
 
-async def read_pair(request: Request, limits: LimitsOf) -> Upload[PairEncodeFields]:
-    """The image and text of a form."""
-    form = await read_form(request, PairEncodeFields, limits)
-    check_texts([form.fields.text], limits)
-    if len(form.files) != 1:
-        raise Problem("invalid_request", f"expected one file with its text, found {len(form.files)} files")
-    return form
+async def read_pair_form(request: Request, limits: LimitsOf) -> Pairs[PairEncodeFields]:
+    """The images, texts and options of a form."""
+    return await read_pairs(request, PairEncodeFields, limits)
 
 
 class Encoding:
@@ -109,10 +105,10 @@ async def encode_image(
     responses=problems(*SERVED, *ENCODED, *DECODED, sends=FINGERPRINT),
 )
 async def encode_pair(
-    upload: Annotated[Upload[PairEncodeFields], Depends(read_pair)], runtime: RuntimeOf, response: Response
+    pairs: Annotated[Pairs[PairEncodeFields], Depends(read_pair_form)], runtime: RuntimeOf, response: Response
 ) -> Encoded:
-    """The code of an image fused with a text, for models that fuse."""
-    encoding = await Encoding.open(runtime, upload.fields, Modality.PAIR)
-    texts = [upload.fields.text]
+    """Codes of images fused with texts, for models that fuse."""
+    encoding = await Encoding.open(runtime, pairs.fields, Modality.PAIR)
     async with encoding.query.deadline():
-        return encoding.answer(response, await encoding.query.encode_pairs(encoding.hasher, upload.files, texts))
+        batch = await encoding.query.encode_pairs(encoding.hasher, pairs.files, pairs.texts)
+        return encoding.answer(response, batch)

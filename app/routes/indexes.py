@@ -9,7 +9,7 @@ from app.problems import Problem
 from app.routes.dependencies import JobsOf, RuntimeOf
 from app.routes.openapi import SERVED, problems
 from app.runtime import Served
-from app.schemas.base import ModelReference
+from app.schemas.base import ModelReference, PresenceBody
 from app.schemas.indexes import (
     CodeDiagnostics,
     ColumnBody,
@@ -17,11 +17,13 @@ from app.schemas.indexes import (
     IndexList,
     IndexSummary,
     ItemBody,
+    PresenceCounts,
     RefusedIndex,
 )
 from app.schemas.jobs import JobBody, PointerBody, RebuildRequest, RollbackRequest
 from index.generations import IndexDirectory
-from index.manifest import MODALITIES
+from index.manifest import MODALITIES, PAIR
+from index.presence import Presence
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 
@@ -100,6 +102,7 @@ def show_item(name: str, item_id: str, runtime: RuntimeOf) -> ItemBody:
         codes={modality: list(codes) for modality, codes in item.codes.items()},
         content_hash=item.content_hash,
         image_url=image_url(name, item.id, item.content_hash) if item.has_thumbnail else None,
+        presence=PresenceBody.of(item.presence),
     )
 
 
@@ -174,4 +177,12 @@ def _column(served: Served, column: str) -> ColumnBody:
             distinct_ratio=figures.distinct_ratio,
             largest_bucket=figures.largest_bucket,
         ),
+        presence=_presence(served) if column == PAIR else None,
+    )
+
+
+def _presence(served: Served) -> PresenceCounts:
+    counts = served.snapshot.presence_counts()
+    return PresenceCounts(
+        image_and_text=counts[Presence.BOTH], image_only=counts[Presence.IMAGE], text_only=counts[Presence.TEXT]
     )

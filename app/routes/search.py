@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.answers import Search
 from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
+from app.pair_inputs import Pairs, read_pairs
 from app.problems import Problem
 from app.routes.dependencies import LimitsOf, RuntimeOf
 from app.routes.openapi import DECODED, ENCODED, FINGERPRINT, GENERATION, SEARCHED, image_body, problems
@@ -38,13 +39,9 @@ async def read_images(request: Request, limits: LimitsOf) -> Upload[SearchOption
     return Upload(form.files, form.fields)
 
 
-async def read_pair(request: Request, limits: LimitsOf) -> Upload[PairFields]:
-    """The image and text of a form."""
-    form = await read_form(request, PairFields, limits)
-    check_texts([form.fields.text], limits)
-    if len(form.files) != 1:
-        raise Problem("invalid_request", f"expected one file with its text, found {len(form.files)} files")
-    return form
+async def read_pair_form(request: Request, limits: LimitsOf) -> Pairs[PairFields]:
+    """The images, texts and options of a form."""
+    return await read_pairs(request, PairFields, limits)
 
 
 @router.post("/text", responses=problems(*SEARCHED, *ENCODED, sends=SENT))
@@ -89,19 +86,19 @@ async def search_image(
     responses=problems(*SEARCHED, *ENCODED, *DECODED, sends=SENT),
 )
 async def search_pair(
-    upload: Annotated[Upload[PairFields], Depends(read_pair)], runtime: RuntimeOf, response: Response
+    pairs: Annotated[Pairs[PairFields], Depends(read_pair_form)], runtime: RuntimeOf, response: Response
 ) -> Answer | Answers:
-    """Search by an image fused with a text, for models that fuse; among the pairs, where no target is named."""
-    search = Search(runtime, upload.fields, 1)
+    """Search by images fused with texts, for models that fuse; among the pairs, where no target is named."""
+    search = Search(runtime, pairs.fields, len(pairs.files))
     hasher = search.served.encoder(Modality.PAIR)
     async with search.query.deadline():
-        batch = await search.query.encode_pairs(hasher, upload.files, [upload.fields.text])
+        batch = await search.query.encode_pairs(hasher, pairs.files, pairs.texts)
         return await search.answer(
             response,
             batch.codes,
             target="pair",
             fingerprint=hasher.fingerprint,
-            single=True,
+            single=len(pairs.files) == 1,
             truncated_tokens=batch.truncated_tokens.tolist(),
         )
 

@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
+from index.presence import Presence
+
 ModalityName = Literal["image", "text", "pair"]
 CodeText = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]+$", max_length=1024)]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -50,10 +52,28 @@ class TextQueries(RequestBody):
         return [self.query] if self.query is not None else list(self.queries or ())
 
 
+class PairTexts(RequestBody):
+    """The texts that the files of a form are fused with."""
+
+    text: list[str] = Field(min_length=1, description="One text for each file, in their order, or one for all of them.")
+
+
 class AnswerBody(BaseModel):
     """A body that the service sends."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PresenceBody(AnswerBody):
+    """What the pair codes of an item were made from; with both, they are fused."""
+
+    image: bool
+    text: bool
+
+    @classmethod
+    def of(cls, presence: Presence) -> Self | None:
+        """The body that shows a presence; none where there is none to show."""
+        return cls(image=Presence.IMAGE in presence, text=Presence.TEXT in presence) if presence else None
 
 
 class ModelReference(AnswerBody):

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from app.schemas.base import ONE_FORM, AnswerBody, ModelReference, Name, RequestBody, TextQueries, Took
+from app.schemas.base import ONE_FORM, AnswerBody, ModelReference, Name, PairTexts, RequestBody, TextQueries, Took
 
 
 class EncodeOptions(RequestBody):
@@ -41,10 +41,10 @@ class EncodeFields(EncodeOptions):
     model_config = ConfigDict(strict=False)
 
 
-class PairEncodeFields(EncodeFields):
-    """The form fields beside the file of a pair."""
+class PairEncodeFields(PairTexts, EncodeFields):
+    """The form fields beside the files of pairs."""
 
-    text: str
+    model_config = ConfigDict(strict=False)
 
 
 class ImageEncode(EncodeOptions):

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.schemas.base import AnswerBody, ModelReference
+from app.schemas.base import AnswerBody, ModelReference, PresenceBody
 
 
 class IndexSummary(AnswerBody):
@@ -43,6 +43,14 @@ class CodeDiagnostics(AnswerBody):
     largest_bucket: int = Field(description="Codes that are equal to the commonest one.")
 
 
+class PresenceCounts(AnswerBody):
+    """Items by what their pair codes were made from."""
+
+    image_and_text: int = Field(description="Fused from both.")
+    image_only: int
+    text_only: int
+
+
 class ColumnBody(AnswerBody):
     """The codes of one modality."""
 
@@ -50,6 +58,9 @@ class ColumnBody(AnswerBody):
     codes: int = Field(description="More than items where items have several texts.")
     distinct: int
     diagnostics: CodeDiagnostics
+    presence: PresenceCounts | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="Only of the pair column."
+    )
 
 
 class IndexBody(AnswerBody):
@@ -81,6 +92,11 @@ class ItemBody(AnswerBody):
     codes: dict[str, list[str]] = Field(description="Hex codes by modality.")
     content_hash: str = Field(description="SHA-256 over the image file and the text that the codes were made from.")
     image_url: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    presence: PresenceBody | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="What the pair codes were made from, where there are some.",
+    )
 
 
 class ModelBody(AnswerBody):

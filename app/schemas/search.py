@@ -12,6 +12,8 @@ from app.schemas.base import (
     IndexReference,
     ModalityName,
     ModelReference,
+    PairTexts,
+    PresenceBody,
     RequestBody,
     TextQueries,
     Took,
@@ -71,10 +73,10 @@ class ImageSearch(SearchOptions):
     image_base64: str = Field(min_length=1)
 
 
-class PairFields(ImageFields):
-    """The form fields beside the file of a pair search."""
+class PairFields(PairTexts, ImageFields):
+    """The form fields beside the files of a pair search."""
 
-    text: str
+    model_config = ConfigDict(strict=False)
 
 
 class CodeSearch(SearchOptions):
@@ -114,6 +116,11 @@ class Hit(AnswerBody):
     metadata: dict[str, Any]  # Any: JSON, checked when it was written
     text: str | None = Field(default=None, exclude_if=lambda value: value is None)
     image_url: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    presence: PresenceBody | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="What the code that was found was made from; only of the pair column.",
+    )
 
 
 class Explanation(AnswerBody):

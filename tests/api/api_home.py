@@ -12,6 +12,7 @@ from fake_artifact import write_fake_artifact
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from app.item_codes import Parts, encode_parts, presence_of
 from app.jobs import Job, JobNotFound, JobState, ModelNotFound, RebuildRunning, SourceNotFound
 from app.models import WARM_UP_TEXT
 from app.runtime import Runtime
@@ -20,7 +21,7 @@ from index.generations import IndexDirectory
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.errors import ArtifactError
 from model.fake import FakeHasher
-from model.hasher import EncodedBatch, Hasher, Modality
+from model.hasher import EncodedBatch, Hasher
 
 COLORS = ("red", "green", "blue", "gold", "gray", "navy", "pink", "teal", "plum", "tan", "snow", "lime")
 BITS = 64
@@ -42,13 +43,11 @@ def webp(color: str) -> bytes:
 
 
 def items_of(hasher: Hasher) -> Iterator[IndexedItem]:
-    """One item a colour; the last one is a text without picture, codes of the first two are equal."""
+    """One item a colour; the last one is a text without picture, codes of the first two pictures are equal."""
     for number, color in enumerate(COLORS):
         text = f"a {color} square"
-        drawn = Image.new("RGB", (8, 6), COLORS[max(1, number)])
-        codes = {"text": hasher.encode_texts([text]).codes}
-        if color != "lime":
-            codes["image"] = hasher.encode_images([drawn]).codes
+        drawn = Image.new("RGB", (8, 6), COLORS[max(1, number)]) if color != "lime" else None
+        (codes,) = encode_parts(hasher, [Parts(drawn, (text,))])
         yield IndexedItem(
             id=f"{color}/{number:02d}",
             content_hash=f"{number:064x}",
@@ -56,6 +55,7 @@ def items_of(hasher: Hasher) -> Iterator[IndexedItem]:
             metadata={"number": number, "labels": [color, "square"], "warm": color in ("red", "gold", "pink")},
             thumbnail=webp(color) if color != "lime" else None,
             codes=codes,
+            presence=presence_of(codes, image=drawn is not None, text=True),
         )
 
 
@@ -144,18 +144,6 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
 @asynccontextmanager
 async def open_recorded_jobs(settings: Settings, runtime: Runtime) -> AsyncIterator[RecordedJobs]:
     yield RecordedJobs(runtime)
-
-
-class FusingHasher(FakeHasher):
-    """Fuses by taking the text's code."""
-
-    def __init__(self, bits: int) -> None:
-        super().__init__(bits, seed="fusing")
-        self.modalities = frozenset(Modality)
-
-    def encode_pairs(self, images: Sequence[Image.Image], texts: Sequence[str]) -> EncodedBatch:
-        assert len(images) == len(texts)
-        return self.encode_texts(texts)
 
 
 class GatedHasher(FakeHasher):

@@ -175,18 +175,6 @@ def test_a_form_without_a_boundary(client: TestClient) -> None:
     assert_problem(answer, "invalid_request", "boundary")
 
 
-@pytest.mark.parametrize("path", ["/v1/search/pair", "/v1/encode/pair"])
-def test_a_model_that_does_not_fuse(client: TestClient, path: str) -> None:
-    answer = client.post(path, files={"file": png()}, data={"text": "a red square"})
-    assert_problem(answer, "modality_not_supported", "image, text")
-
-
-@pytest.mark.parametrize("path", ["/v1/search/pair", "/v1/encode/pair"])
-def test_a_pair_of_several_files(client: TestClient, path: str) -> None:
-    answer = client.post(path, files=[("file", png()), ("file", png())], data={"text": "a"})
-    assert_problem(answer, "invalid_request", "one file")
-
-
 def test_too_many_pixels(serve: Serve) -> None:
     client = serve(limits={"image_pixels": 100})
     answer = client.post(IMAGE, files={"file": png(size=(11, 10))})

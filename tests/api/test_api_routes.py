@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from api_home import BITS, FusingHasher, Home, Serve, png
+from api_home import BITS, Home, Serve, png
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -61,13 +61,6 @@ def test_a_model_may_be_named_with_its_bits(home: Home, serve: Serve) -> None:
         body = {"query": "a", "model": "other"} | ({} if bits is None else {"bits": bits})
         answer = client.post("/v1/encode/text", json=body).json()
         assert (answer["bits"], answer["model"]["name"]) == (expected, "other")
-
-
-def test_a_pair_is_encoded_where_the_model_fuses(home: Home, serve: Serve) -> None:
-    home.add_artifact("fusing", FusingHasher)
-    data = {"text": "a red square", "model": "fusing"}
-    answer = serve().post("/v1/encode/pair", files={"file": png()}, data=data).json()
-    assert answer["codes"] == [to_hex(FusingHasher(BITS).encode_texts(["a red square"]).codes[0])]
 
 
 def test_the_list_of_indexes(client: TestClient) -> None:

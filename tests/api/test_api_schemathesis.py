@@ -15,6 +15,7 @@ from app.keys import digest_of
 from app.main import create_app
 from app.serving import bind
 from app.settings import Settings
+from model.fake import FusingFakeHasher
 
 KEY = "the-owners-key"
 CONFIG = """
@@ -43,6 +44,8 @@ checks.negative_data_rejection.enabled = false
 
 @pytest.fixture
 def url(home: Home) -> Iterator[str]:
+    home.add_artifact("demo", FusingFakeHasher)  # so that every column is there
+    home.add_generation("colors", "demo")
     settings = Settings(home=home.path, log_level="error", keys={"admin": [digest_of(KEY)]})
     app = create_app(settings, load_hasher=home.load, open_jobs=open_recorded_jobs)
     with closing(bind("127.0.0.1", 0)) as listener:

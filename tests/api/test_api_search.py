@@ -3,7 +3,7 @@
 import base64
 import json
 
-from api_home import BITS, COLORS, FusingHasher, Home, Serve, png
+from api_home import BITS, COLORS, Home, Serve, png
 from fastapi.testclient import TestClient
 
 from index.codes import to_hex
@@ -185,14 +185,6 @@ def test_filters_keep_what_matches(client: TestClient) -> None:
 def test_a_form_carries_a_filter_as_json(client: TestClient) -> None:
     data = {"filter": json.dumps({"number": 2}), "limit": "5"}
     assert ids(client.post("/v1/search/image", files={"file": png()}, data=data).json()) == ["blue/02"]
-
-
-def test_a_pair_is_searched_where_the_model_fuses(home: Home, serve: Serve) -> None:
-    home.add_artifact("fusing", FusingHasher)
-    home.add_generation("fused", "fusing")
-    fields = {"text": "a red square", "index": "fused", "target": "text", "limit": "1"}
-    answer = serve().post("/v1/search/pair", files={"file": png()}, data=fields)
-    assert ids(answer.json()) == ["red/00"]  # the fake fusion takes the text's code
 
 
 def test_an_index_is_named_where_there_are_two(home: Home, serve: Serve) -> None:

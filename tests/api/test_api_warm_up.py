@@ -3,11 +3,11 @@
 import threading
 from collections.abc import Sequence
 
-from api_home import BITS, FusingHasher, Home, Serve, wait_until
+from api_home import BITS, Home, Serve, wait_until
 from PIL.Image import Image
 
 from app.models import warm_up
-from model.fake import FakeHasher
+from model.fake import FakeHasher, FusingFakeHasher
 from model.hasher import EncodedBatch, Modality
 
 
@@ -49,7 +49,7 @@ def test_a_model_is_warmed_up_once(home: Home, serve: Serve) -> None:
 def test_every_modality_of_a_model_is_warmed_up() -> None:
     fused: list[tuple[int, int]] = []
 
-    class Fusing(FusingHasher):
+    class Fusing(FusingFakeHasher):
         def encode_pairs(self, images: Sequence[Image], texts: Sequence[str]) -> EncodedBatch:
             fused.append((len(images), len(texts)))
             return super().encode_pairs(images, texts)
