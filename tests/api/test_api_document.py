@@ -8,22 +8,21 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import uvicorn
 from api_home import BITS, png, wait_until
+from fake_artifact import write_fake_artifact
 from fastapi.testclient import TestClient
 from test_api_metrics import CONTRACT
-from tiny_home import load_fake
+from tiny_home import FUSING, load_fake
 
 from app.keys import digest_of
 from app.main import create_app
 from app.problems import CODES
 from app.serving import bind
 from app.settings import Limits, Settings
-from model.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
@@ -37,21 +36,16 @@ NULLABLE = {"rate", "eta_s"}
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's names over 200 drawings: an index of two generations, made by a model without weights."""
+    """The demo's names over 200 drawings: an index of two generations, and one whose model fuses; without weights."""
     home = tmp_path_factory.mktemp("home")
-    for name, content in (
-        ("data/openclipart/archive.zip", DRAWINGS.read_bytes()),
-        (
-            "artifacts/demo/manifest.json",
-            json.dumps(asdict(Manifest("demo", "fake", {}, "none", 1, 1, {}, {}, {}, {}))).encode(),
-        ),
-    ):
-        (home / name).parent.mkdir(parents=True)
-        (home / name).write_bytes(content)
+    (home / "data" / "openclipart").mkdir(parents=True)
+    (home / "data" / "openclipart" / "archive.zip").write_bytes(DRAWINGS.read_bytes())
+    for artifact in ("demo", FUSING):
+        write_fake_artifact(home / "artifacts" / artifact)
     with TestClient(create_app(Settings(home=home, log_level="error"), load_hasher=load_fake)) as client:
-        for _ in range(2):
-            body = {"source": "openclipart", "model": "demo"}
-            job = client.post("/v1/indexes/demo/rebuild", json=body).json()
+        for index, model in (("fused", FUSING), ("demo", "demo"), ("demo", "demo")):
+            body = {"source": "openclipart", "model": model}
+            job = client.post(f"/v1/indexes/{index}/rebuild", json=body).json()
             wait_until(lambda url=f"/v1/jobs/{job['id']}": client.get(url).json()["state"] == "done", seconds=30)
     return home
 
@@ -60,7 +54,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(home: Path) -> Iterator[dict[str, str]]:
     """What the examples stand on: a server with keys, and its address."""
     keys = {"query": [digest_of(KEYS["KEY"])], "admin": [digest_of(KEYS["ADMIN_KEY"])]}
-    app = create_app(Settings(home=home, log_level="error", keys=keys), load_hasher=load_fake)
+    settings = Settings(home=home, log_level="error", keys=keys, default_index="demo")
+    app = create_app(settings, load_hasher=load_fake)
     with closing(bind("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, args=([listener],))

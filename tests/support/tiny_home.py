@@ -8,10 +8,11 @@ from fake_artifact import write_fake_artifact
 from PIL import Image
 
 from model.data.archive import write_archive
-from model.fake import FakeHasher
+from model.fake import FakeHasher, FusingFakeHasher
 from model.items import ArchiveInfo, Item
 
 DATA = "tiny"
+FUSING = "fusing"  # name of an artifact
 
 
 def png(number: int) -> bytes:
@@ -68,5 +69,6 @@ def make_home(home: Path, items: int, *, bad: Collection[int] = ()) -> Path:
 
 
 def load_fake(artifact_dir: Path, bits: int, device: str) -> FakeHasher:
-    """Another model for each artifact name."""
-    return FakeHasher(bits, seed=artifact_dir.name)
+    """Another model for each artifact name; the one named ``FUSING`` fuses."""
+    kind = FusingFakeHasher if artifact_dir.name == FUSING else FakeHasher
+    return kind(bits, seed=artifact_dir.name)
