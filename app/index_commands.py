@@ -12,7 +12,7 @@ from app.rebuild_steps import LoadHasher, RebuildSteps, Request
 from app.settings import Settings
 from app.show import note, note_skipped, progress
 from index.generations import IndexDirectory, list_indexes
-from index.manifest import ITEMS, GenerationManifest, codes_file
+from index.manifest import ITEMS, PAIR, GenerationManifest, codes_file
 from index.snapshot import Snapshot, verify_index
 
 
@@ -67,6 +67,8 @@ def show(settings: Settings, name: str | None) -> dict[str, Any]:  # Any: JSON
     with Snapshot.open(path, engine="numpy", verify=False) as snapshot:
         manifest = asdict(snapshot.manifest)
         codes = {column: asdict(snapshot.diagnostics(column)) for column in snapshot.manifest.columns}
+        if PAIR in codes:
+            codes[PAIR]["presence"] = asdict(snapshot.presence_counts())
         edits = {
             "items": snapshot.item_count,
             "position": snapshot.position,

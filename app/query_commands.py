@@ -1,27 +1,28 @@
 """What `crossbit encode` and `crossbit search` do."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import typer
-from PIL.Image import Image
 
+from app.command_inputs import Input, encode_one, inputs_of, require
 from app.lookup import find_artifact, find_index
 from app.rebuild_steps import LoadHasher
 from app.settings import Settings
 from app.show import progress
 from index.codes import to_hex
 from index.live_items import StoredItem
+from index.manifest import PAIR
 from index.ranking import RankedHit
 from index.snapshot import Snapshot
-from model.bulk import Bulk, encode_in_bulk, is_visible
-from model.hasher import EncodedBatch, Hasher, Modality
-from model.images import decode_image
+from model.bulk import Bulk, encode_in_bulk
+from model.hasher import Modality
 
-ACROSS = {Modality.TEXT: Modality.IMAGE, Modality.IMAGE: Modality.TEXT}  # what a query finds when nothing is said
+# what a query finds when nothing is said
+ACROSS = {Modality.TEXT: Modality.IMAGE, Modality.IMAGE: Modality.TEXT, Modality.PAIR: Modality.PAIR}
 
 
 def encode(
@@ -32,27 +33,28 @@ def encode(
     bits: int,
     texts: Sequence[str],
     images: Sequence[Path],
+    pair: bool,
     batch_size: int,
 ) -> dict[str, Any]:  # Any: JSON
-    """Codes of texts or of image files, in the order given; a folder stands for every file below it.
+    """Codes of texts, of image files or of pairs, in the order given; a folder stands for every file below it.
 
     A single input that cannot be encoded is an error; among several it is left out, listed with its reason.
 
     Raises:
-        typer.BadParameter: texts as well as images, neither, or none of the inputs can be encoded.
+        typer.BadParameter: inputs that do not go together, or none that can be encoded.
+        ModalityError: the model does not encode such inputs.
     """
-    if bool(texts) == bool(images):
-        raise typer.BadParameter("expected either --text or --image, each as often as you like")
+    inputs = inputs_of(texts, images, pair=pair)
     name = find_artifact(settings, artifact)
     hasher = load_hasher(settings.artifacts_dir / name, bits, settings.device)
-    if len(texts) == 1 or (len(images) == 1 and not images[0].is_dir()):
-        codes = _encoded(hasher, texts, images).codes
-        found = Bulk([*texts, *map(str, images)], codes, 0, [])
+    require(hasher, Modality.PAIR if pair else Modality.TEXT if texts else Modality.IMAGE, name)
+    if len(inputs) == 1 and not any(path.is_dir() for path in images):
+        encoded = encode_one(hasher, inputs[0])
+        found = Bulk([str(inputs[0])], encoded.codes, int(encoded.truncated_tokens.sum()), [])
     else:
-        inputs: Sequence[str | Path] = texts or list(_files(images))
         with progress("encoding", len(inputs)) as advance:
             found = encode_in_bulk(
-                hasher, inputs, _image_or_text, batch=batch_size, workers=settings.threads, advance=advance
+                hasher, inputs, Input.read, batch=batch_size, workers=settings.threads, advance=advance
             )
         if not found.ids:
             reasons = "; ".join(f"{one.id}: {one.reason}" for one in found.skipped[:3]) or "no files there"
@@ -63,6 +65,7 @@ def encode(
         "inputs": found.ids,
         "codes": [to_hex(code) for code in found.codes],
         "skipped": [asdict(one) for one in found.skipped],
+        "truncated_tokens": found.truncated_tokens,
     }
 
 
@@ -79,18 +82,20 @@ def search(
     where: str | None,
     explain: bool,
 ) -> dict[str, Any]:  # Any: JSON
-    """The nearest items of one text or image, told as the HTTP API does."""
-    if (text is None) == (image is None):
-        raise typer.BadParameter("expected one of --text and --image")
+    """The nearest items of one text, image or, with both, pair, told as the HTTP API does."""
+    if text is None and image is None:
+        raise typer.BadParameter("expected --text, --image, or both to fuse them")
+    asked = Input(text, image)
     path = find_index(settings, index)
     with Snapshot.open(path, engine=settings.engine, verify=False) as snapshot:
         manifest = snapshot.manifest
         artifact_dir = settings.artifacts_dir / find_artifact(settings, manifest.artifact)
         hasher = load_hasher(artifact_dir, manifest.bits, settings.device)
-        texts, images = [] if text is None else [text], [] if image is None else [image]
+        require(hasher, asked.modality, manifest.artifact)
+        column, encoded = target or ACROSS[asked.modality].value, encode_one(hasher, asked)
         answer = snapshot.search(
-            target or ACROSS[Modality.TEXT if texts else Modality.IMAGE],
-            _encoded(hasher, texts, images).codes,
+            column,
+            encoded.codes,
             k=None,
             radius=radius,
             limit=limit,
@@ -100,35 +105,13 @@ def search(
         stored = snapshot.items([hit.row for hit in answer.hits])
     plan = {"plan": asdict(answer.plan)} if explain and answer.plan is not None else {}
     return plan | {
-        "hits": [_hit(hit, item, manifest.bits) for hit, item in zip(answer.hits, stored, strict=True)],
+        "hits": [_hit(hit, item, column, manifest.bits) for hit, item in zip(answer.hits, stored, strict=True)],
         "index": {"name": manifest.index, "generation": manifest.generation},
         "model": {"name": manifest.artifact, "fingerprint": manifest.fingerprint},
         "total": answer.total,
         "more": answer.more,
+        "truncated_tokens": int(encoded.truncated_tokens[0]),
     }
-
-
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files themselves, and those below the folders in the order of their names."""
-    for path in paths:
-        yield from sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
-def _image_or_text(one: str | Path) -> Image | str:
-    return one if isinstance(one, str) else decode_image(one.read_bytes())
-
-
-def _encoded(hasher: Hasher, texts: Sequence[str], images: Sequence[Path]) -> EncodedBatch:
-    if not all(map(is_visible, texts)):
-        raise typer.BadParameter("expected a text with words in it, found an empty one", param_hint="--text")
-    return hasher.encode_texts(texts) if texts else hasher.encode_images([decode_image(_read(path)) for path in images])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="--image") from error
 
 
 def _json_object(text: str) -> Mapping[str, object]:
@@ -141,9 +124,9 @@ def _json_object(text: str) -> Mapping[str, object]:
     return value
 
 
-def _hit(hit: RankedHit, item: StoredItem, bits: int) -> dict[str, Any]:  # Any: JSON
+def _hit(hit: RankedHit, item: StoredItem, column: str, bits: int) -> dict[str, Any]:  # Any: JSON
     tie = {"first_rank": hit.tie.first_rank, "last_rank": hit.tie.last_rank, "size": hit.tie.size}
-    return {
+    told = {
         "id": item.id,
         "distance": hit.distance,
         "similarity": 1 - hit.distance / bits,
@@ -152,3 +135,6 @@ def _hit(hit: RankedHit, item: StoredItem, bits: int) -> dict[str, Any]:  # Any:
         "text": item.text,
         "metadata": item.metadata,
     }
+    if column == PAIR and item.presence:
+        told["presence"] = item.presence.parts()
+    return told

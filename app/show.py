@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,17 @@ def show_entries(what: str, entries: list[dict[str, Any]], *, as_json: bool) -> 
         note(f"no {what} yet")
 
 
+def show_hits(hits: Sequence[Mapping[str, Any]]) -> None:  # Any: JSON
+    """Hits of a search, one a row; those of the pair column with what their codes were made from."""
+    columns = ["rank", "distance", "id", "text"]
+    rows = [[hit["rank"], hit["distance"], hit["id"], hit["text"] or ""] for hit in hits]
+    if any("presence" in hit for hit in hits):
+        columns.append("made from")
+        for row, hit in zip(rows, hits, strict=True):
+            row.append(" + ".join(part for part, has in hit.get("presence", {}).items() if has))
+    show_table(columns, rows)
+
+
 def note(text: str) -> None:
     """A line on standard error, so that standard output stays for results."""
     typer.echo(text, err=True)
@@ -69,6 +80,12 @@ def note_skipped(skipped: Sequence[Skipped], total: int | None = None) -> None:
     more = (len(skipped) if total is None else total) - LISTED_SKIPPED
     if more > 0:
         note(f"skipped {more:,} more")
+
+
+def note_truncated(tokens: int) -> None:
+    """Say that texts were longer than what the model reads, if any was."""
+    if tokens:
+        note(f"{tokens:,} tokens of text did not reach the encoder; shorten what is longer than it reads")
 
 
 def data_progress() -> "Progress":

@@ -14,7 +14,7 @@ from index.generation import Generation
 from index.item_file import JSON, Record
 from index.manifest import PAIR
 from index.originals import Originals
-from index.presence import Presence, by_presence, count
+from index.presence import Presence, PresenceCounts, count
 from index.records import Append, Delete
 from index.staging import IndexedItem
 
@@ -114,13 +114,13 @@ class LiveItems:
 
         return codes_of_content
 
-    def presence_counts(self) -> Mapping[Presence, int]:
+    def presence_counts(self) -> PresenceCounts:
         """The items of the pair column by what their codes were made from."""
         counts = count(np.empty(0, dtype=np.uint8))
         written, added = self._generation.columns.get(PAIR), self._delta.columns.get(PAIR)
         if written is not None:
             counts = written.presence_counts - count(written.presence_of(self._delta.gone_from[PAIR].rows))
-        return by_presence(counts if added is None else counts + added.presence_counts)
+        return PresenceCounts.of(counts if added is None else counts + added.presence_counts)
 
     def _presence(self, row: int) -> Presence:
         """Of an item of the generation."""

@@ -23,7 +23,7 @@ from index.live_items import Codes, LiveItems, StoredItem
 from index.live_search import Masks, search_live
 from index.manifest import GenerationManifest
 from index.originals import Originals
-from index.presence import Presence
+from index.presence import PresenceCounts
 from index.ranking import RankedHit, page
 from index.records import Append, effective
 from index.search import Hits
@@ -177,7 +177,7 @@ class Snapshot:
             + (0 if added is None else len(np.unique(added.rows)))
         )
 
-    def presence_counts(self) -> Mapping[Presence, int]:
+    def presence_counts(self) -> PresenceCounts:
         """Items of the pair column by what their codes were made from; those of format 2 do not say: left out."""
         return self._items.presence_counts()
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from encoders.texts import check_text
 from encoders.texts import is_visible as is_visible
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from model.hasher import Hasher
+    from model.hasher import EncodedBatch, Hasher
+
+    Encodable: TypeAlias = Image | str | tuple[Image, str]  # the last is fused
 
 Input = TypeVar("Input")
 Value = TypeVar("Value")
@@ -93,21 +95,19 @@ def in_batches(
 def encode_in_bulk(
     hasher: "Hasher",
     inputs: Sequence[Input],
-    read: "Callable[[Input], Image | str]",
+    read: "Callable[[Input], Encodable]",
     *,
     name: Callable[[Input], str] = str,
     batch: int = BATCH,
     workers: int = 2,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Bulk:
-    """Codes of everything that ``read`` turns into an RGB image or a text (all of one kind)."""
+    """Codes of everything that ``read`` turns into something ``Encodable``, all of one kind."""
     import numpy as np
 
     def work(part: Sequence[Input]) -> "tuple[list[str], NDArray[np.uint8], int, list[Skipped]]":
         sifted = sift(part, lambda one: _checked(read(one)), name)
-        texts = [value for value in sifted.values if isinstance(value, str)]
-        images = [value for value in sifted.values if not isinstance(value, str)]
-        encoded = hasher.encode_texts(texts) if texts else hasher.encode_images(images)
+        encoded = encode_values(hasher, sifted.values)
         return list(map(name, sifted.inputs)), encoded.codes, int(encoded.truncated_tokens.sum()), sifted.skipped
 
     ids: list[str] = []
@@ -123,5 +123,19 @@ def encode_in_bulk(
     return Bulk(ids, np.concatenate(codes), truncated, skipped)
 
 
-def _checked(value: "Image | str") -> "Image | str":
-    return check_text(value) if isinstance(value, str) else value
+def encode_values(hasher: "Hasher", values: "Sequence[Encodable]") -> "EncodedBatch":
+    """Codes of images, of texts, or of pairs of an image and a text, all of one kind."""
+    pairs = [value for value in values if isinstance(value, tuple)]
+    if pairs:
+        return hasher.encode_pairs([image for image, _ in pairs], [text for _, text in pairs])
+    texts = [value for value in values if isinstance(value, str)]
+    if texts:
+        return hasher.encode_texts(texts)
+    return hasher.encode_images([value for value in values if not isinstance(value, str | tuple)])
+
+
+def _checked(value: "Encodable") -> "Encodable":
+    text = value[1] if isinstance(value, tuple) else value
+    if isinstance(text, str):
+        check_text(text)
+    return value

@@ -8,7 +8,7 @@ import typer
 from app.cli import options
 from app.cli.options import SEARCHING, AsJson, Bits, open_settings
 from app.jobs import Skipped
-from app.show import note, note_skipped, show_json, show_table
+from app.show import note, note_skipped, note_truncated, show_hits, show_json, show_table
 
 cli = typer.Typer()
 
@@ -21,10 +21,13 @@ def encode(
     image: Annotated[
         list[Path] | None, typer.Option(help="An image file, or a folder of them; may be repeated.")
     ] = None,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Fuse each image with its text, or with the one text that is given.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs a call; changes no code.")] = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Print the codes of texts or image files; of several, those that cannot be encoded are listed and left out."""
+    """Print the codes of texts, image files or pairs; of several, those that cannot be encoded are listed, left out."""
     from app.query_commands import encode as encode_inputs
 
     result = encode_inputs(
@@ -34,6 +37,7 @@ def encode(
         bits=bits,
         texts=text or [],
         images=image or [],
+        pair=pair,
         batch_size=batch_size,
     )
     if as_json:
@@ -41,6 +45,7 @@ def encode(
     else:
         show_table(["code", "input"], list(zip(result["codes"], result["inputs"], strict=True)))
         note_skipped([Skipped(**one) for one in result["skipped"]])
+        note_truncated(result["truncated_tokens"])
 
 
 @cli.command(rich_help_panel=SEARCHING)
@@ -49,15 +54,17 @@ def search(
         str | None, typer.Option("--index", help="Name of an index; the only one if left out.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="Find images for this text.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Find texts for this image file.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column to search: image or text.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Find texts for this image file; with --text, items like both together.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column to search: image, text or pair.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Number of hits.")] = 10,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance.")] = None,
     where: Annotated[str | None, typer.Option("--filter", help="Filter over metadata, as JSON.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also tell what the search engine did.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search an index by text or by image."""
+    """Search an index by text, by image, or by an image with words that refine it."""
     from app.query_commands import search as search_index
 
     result = search_index(
@@ -75,7 +82,7 @@ def search(
     if as_json:
         show_json(result)
     else:
-        rows = [[hit["rank"], hit["distance"], hit["id"], hit["text"] or ""] for hit in result["hits"]]
-        show_table(["rank", "distance", "id", "text"], rows)
+        show_hits(result["hits"])
+        note_truncated(result["truncated_tokens"])
         if "plan" in result:
             note(", ".join(f"{name} {value}" for name, value in result["plan"].items()))

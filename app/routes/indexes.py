@@ -1,5 +1,6 @@
 """``/v1/indexes``: what is served, its items and their pictures, rebuild and rollback."""
 
+from dataclasses import asdict
 from typing import Annotated, Any  # Any: OpenAPI is JSON
 
 from fastapi import APIRouter, Header, Request, Response, status
@@ -17,13 +18,12 @@ from app.schemas.indexes import (
     IndexList,
     IndexSummary,
     ItemBody,
-    PresenceCounts,
+    PresenceCountsBody,
     RefusedIndex,
 )
 from app.schemas.jobs import JobBody, PointerBody, RebuildRequest, RollbackRequest
 from index.generations import IndexDirectory
 from index.manifest import MODALITIES, PAIR
-from index.presence import Presence
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 
@@ -177,12 +177,5 @@ def _column(served: Served, column: str) -> ColumnBody:
             distinct_ratio=figures.distinct_ratio,
             largest_bucket=figures.largest_bucket,
         ),
-        presence=_presence(served) if column == PAIR else None,
-    )
-
-
-def _presence(served: Served) -> PresenceCounts:
-    counts = served.snapshot.presence_counts()
-    return PresenceCounts(
-        image_and_text=counts[Presence.BOTH], image_only=counts[Presence.IMAGE], text_only=counts[Presence.TEXT]
+        presence=PresenceCountsBody(**asdict(served.snapshot.presence_counts())) if column == PAIR else None,
     )

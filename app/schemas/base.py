@@ -73,7 +73,7 @@ class PresenceBody(AnswerBody):
     @classmethod
     def of(cls, presence: Presence) -> Self | None:
         """The body that shows a presence; none where there is none to show."""
-        return cls(image=Presence.IMAGE in presence, text=Presence.TEXT in presence) if presence else None
+        return cls(**presence.parts()) if presence else None
 
 
 class ModelReference(AnswerBody):

@@ -43,7 +43,7 @@ class CodeDiagnostics(AnswerBody):
     largest_bucket: int = Field(description="Codes that are equal to the commonest one.")
 
 
-class PresenceCounts(AnswerBody):
+class PresenceCountsBody(AnswerBody):
     """Items by what their pair codes were made from."""
 
     image_and_text: int = Field(description="Fused from both.")
@@ -58,7 +58,7 @@ class ColumnBody(AnswerBody):
     codes: int = Field(description="More than items where items have several texts.")
     distinct: int
     diagnostics: CodeDiagnostics
-    presence: PresenceCounts | None = Field(
+    presence: PresenceCountsBody | None = Field(
         default=None, exclude_if=lambda value: value is None, description="Only of the pair column."
     )
 

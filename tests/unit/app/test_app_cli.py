@@ -148,6 +148,7 @@ def test_encode_prints_one_code_an_input(tmp_path: Path, run: Run) -> None:
         "inputs": ["a", "b"],
         "codes": [code.tobytes().hex() for code in hasher.encode_texts(["a", "b"]).codes],
         "skipped": [],
+        "truncated_tokens": 0,
     }
     images = run("encode", "--artifact", "first", "--image", image, "--bits", 16)
     code, path = images.out.splitlines()[1].split("\t")

@@ -1,7 +1,7 @@
 """What pair codes were made from: written, edited, merged, counted and verified."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,7 @@ def presences(index_dir: Path) -> dict[str, Presence]:
 def counts(index_dir: Path) -> tuple[int, ...]:
     """Items with both, with an image alone, with a text alone."""
     with Snapshot.open(index_dir) as snapshot:
-        found = snapshot.presence_counts()
-        assert list(found) == [BOTH, IMAGE, TEXT]
-        return tuple(found.values())
+        return astuple(snapshot.presence_counts())
 
 
 def alter(index_dir: Path, presence: list[int]) -> None:
@@ -69,6 +67,10 @@ def alter(index_dir: Path, presence: list[int]) -> None:
 
 def test_a_presence_is_made_of_parts() -> None:
     assert [Presence.of(image=bool(n & 1), text=bool(n & 2)) for n in range(4)] == [Presence.NONE, IMAGE, TEXT, BOTH]
+
+
+def test_a_presence_names_its_parts() -> None:
+    assert TEXT.parts() == {"image": False, "text": True}
 
 
 def test_every_pair_code_has_a_byte(fused: Path) -> None:

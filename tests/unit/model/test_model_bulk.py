@@ -13,7 +13,7 @@ from tiny_home import png
 from encoders.errors import TextError
 from model.bulk import encode_in_bulk, in_batches, sift
 from model.errors import UnsupportedImage
-from model.fake import FakeHasher
+from model.fake import FakeHasher, FusingFakeHasher
 from model.images import decode_image
 
 HASHER = FakeHasher(32)
@@ -86,6 +86,21 @@ def test_a_bad_file_does_not_end_the_run_nor_move_a_code(tmp_path: Path, batch: 
 def test_a_text_without_a_visible_character_is_skipped() -> None:
     encoded = encode_in_bulk(HASHER, ["a", "\u200b", "b " * 300], lambda text: text, name=lambda text: repr(text[:3]))
     assert (len(encoded.codes), encoded.truncated_tokens) == (2, 44)
+    assert [one.id for one in encoded.skipped] == [repr("\u200b")]
+
+
+def test_images_and_texts_are_fused_in_pairs(tmp_path: Path) -> None:
+    paths, hasher = files(tmp_path, bad=[1])[:3], FusingFakeHasher(32)
+    texts = {path: "b " * 257 if path is paths[2] else "a" for path in paths}
+    encoded = encode_in_bulk(hasher, paths, lambda path: (read(path), texts[path]), batch=2)
+    expected = hasher.encode_pairs([read(paths[0]), read(paths[2])], ["a", "b " * 257])
+    assert np.array_equal(encoded.codes, expected.codes)
+    assert (encoded.truncated_tokens, [one.id for one in encoded.skipped]) == (1, [str(paths[1])])
+
+
+def test_a_pair_without_a_visible_text_is_skipped(tmp_path: Path) -> None:
+    (path, *_) = files(tmp_path)
+    encoded = encode_in_bulk(FusingFakeHasher(32), ["a", "\u200b"], lambda text: (read(path), text), name=repr)
     assert [one.id for one in encoded.skipped] == [repr("\u200b")]
 
 
