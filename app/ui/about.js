@@ -27,11 +27,18 @@ function tellFacts(info) {
       ["generation", `${info.generation}, made ${new Date(info.created).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}`],
       ["items", info.items.toLocaleString()],
       ["source", `${info.source} (${info.texts} text of each item)`],
+      ["pairs", tellPairs(info.columns.pair?.presence)],
       ["code length", `${info.bits} bits, made on ${info.device_kind}`],
       ["model", `${info.model.name}${info.model_loaded ? "" : " (not loaded: stored codes can be searched, nothing can be encoded)"}`],
       ["fingerprint", make("code", {}, info.model.fingerprint)],
     ]),
   );
+}
+
+function tellPairs(counts) {
+  if (!counts) return null;
+  const [both, image, text] = [counts.image_and_text, counts.image_only, counts.text_only].map((count) => count.toLocaleString());
+  return `${both} of image and text, ${image} of an image alone, ${text} of a text alone`;
 }
 
 function tellCodes(info) {

@@ -4,6 +4,7 @@ import { pattern } from "./bits.js";
 import { byId } from "./dom.js";
 import { showBlob, showPicture } from "./lazy.js";
 import { remarks } from "./queries.js";
+import { offerToRefine } from "./refine.js";
 
 const panel = byId("asked");
 const image = byId("asked-image");
@@ -14,9 +15,10 @@ export function showAsked(query) {
   image.hidden = true;
   byId("asked-code").replaceChildren();
   byId("asked-code-note").textContent = "";
+  offerToRefine(query);
   if (query === null) return;
   byId("asked-text").textContent = query.title;
-  if (query.kind === "image") showBlob(image, query.file).catch(() => {}); // the service says what is wrong with it
+  if (query.file) showBlob(image, query.file).catch(() => {}); // the service says what is wrong with it
   if (query.kind === "item" && query.hit.image_url) showPicture(image, query.hit.image_url);
 }
 

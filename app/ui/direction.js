@@ -5,7 +5,7 @@ import { byId } from "./dom.js";
 const group = byId("direction");
 const radios = [...group.querySelectorAll("input")];
 const ARROWS = { text_to_image: ["text", "image"], image_to_text: ["image", "text"] };
-const USUAL = { text: "text_to_image", image: "image_to_text", item: "same" };
+const USUAL = { text: "text_to_image", image: "image_to_text", pair: "same", item: "same" };
 
 let prefersSame = false; // chosen by hand, so it outlives the query
 

@@ -8,8 +8,9 @@ import { hideGlimpse, showGlimpse } from "./glimpse.js";
 import { onImage } from "./images.js";
 import { connect, currentInfo, notServed, readIndex } from "./indexes.js";
 import { complain, hush, tell } from "./messages.js";
-import { imageQuery, itemQuery, textQuery } from "./queries.js";
+import { imageQuery, itemQuery, pairQuery, textQuery } from "./queries.js";
 import { onRadius } from "./radius.js";
+import { onRefine } from "./refine.js";
 import { ask, currentQuery, noImage, search, show } from "./search.js";
 import { onReturn, rememberStart, sentenceInAddress } from "./trail.js";
 
@@ -60,6 +61,7 @@ onImage((file) => {
   field.value = "";
   start(imageQuery(file));
 });
+onRefine((file, text) => start(text ? pairQuery(file, text) : imageQuery(file)));
 onDirection((chosen) => {
   byId("hint").textContent = HINTS[chosen];
   if (currentQuery()) currentQuery().direction = chosen;

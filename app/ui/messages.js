@@ -40,12 +40,18 @@ export async function attempt(action) {
   }
 }
 
-/** The sentence under the query: how many, of how many, in what time. */
-export function summary(answer, shown, radius, direction) {
+const WAYS = {
+  text_to_image: "text → image",
+  image_to_text: "image → text",
+  same: "same kind",
+  pair: "image and words → items",
+};
+
+/** The sentence under the query: how many, of how many, in what time; ``way`` is a direction or that of a pair. */
+export function summary(answer, shown, radius, way) {
   const total = answer.total_within_radius;
   const within = radius === null ? "" : ` within distance ${radius}`;
-  const what = { text_to_image: "text → image", image_to_text: "image → text", same: "same kind" }[direction];
-  const took = `${what} · searched in ${answer.took_ms.total.toFixed(1)} ms`;
+  const took = `${WAYS[way]} · searched in ${answer.took_ms.total.toFixed(1)} ms`;
   if (!shown) return `Nothing found${within}${radius === null ? "" : ", look farther"} · ${took}`;
   if (total === undefined) return `The ${shown.toLocaleString()} nearest · ${took}`;
   if (shown === total) return `Exactly ${total.toLocaleString()}${within} · ${took}`;

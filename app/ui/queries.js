@@ -1,15 +1,18 @@
-// What can be asked with: a sentence, an image file, a stored item. Each becomes a code once; the service then
+// What can be asked with: a sentence, an image file, both together, a stored item. Each becomes a code once; the service then
 // searches by that code, so that paging, radius, filters and direction never encode it again.
 
 import { get, itemPath, post } from "./api.js";
 
 export const textQuery = (text) => ({ kind: "text", text, title: `“${text}”` });
-export const imageQuery = (file) => ({ kind: "image", file, title: file.name || "The pasted image" });
+export const imageQuery = (file) => ({ kind: "image", file, title: nameOf(file) });
+export const pairQuery = (file, text) => ({ kind: "pair", file, text, title: `${nameOf(file)}, but “${text}”` });
 export const itemQuery = (hit) => ({
   kind: "item",
   hit,
   title: `More like “${hit.text ?? hit.id}”`,
 });
+
+const nameOf = (file) => file.name || "The pasted image";
 
 /** The query's code in a column: {column, code, fingerprint, encoded?}. */
 export async function codeOf(query, column, info, signal) {
@@ -26,7 +29,8 @@ function encode(query, index, signal) {
   const form = new FormData();
   form.append("file", query.file);
   form.append("index", index);
-  return post("/v1/encode/image", form, { signal });
+  if (query.kind === "pair") form.append("text", query.text);
+  return post(`/v1/encode/${query.kind}`, form, { signal });
 }
 
 /** What the service's answer to the encoding says beside the code. */

@@ -32,6 +32,8 @@ function card(hit, answered, on) {
   find(".caption").textContent = caption;
   find(".distance").textContent = `distance ${hit.distance}`;
   find(".similarity").textContent = `similarity ${Math.round(hit.similarity * 100)} %`;
+  find(".made-from").textContent = hit.presence ? `from ${madeFrom(hit.presence)}` : "";
+  find(".made-from").hidden = !hit.presence;
   find(".labels").textContent = Array.isArray(hit.metadata.labels) ? hit.metadata.labels.join(" · ") : "";
   const like = find(".like");
   const isQuery = answered.query.kind === "item" && answered.query.hit.id === hit.id;
@@ -58,7 +60,14 @@ function describe(hit, caption, isQuery) {
   const { size } = hit.tie;
   const tied = size > 1 ? `, one of ${size.toLocaleString()} that tie at this distance` : "";
   const self = isQuery ? ", the query itself" : "";
-  return `${caption}, rank ${hit.rank}, distance ${hit.distance}${tied}${self}. Show more like this`;
+  const origin = hit.presence ? `, from ${madeFrom(hit.presence)}` : "";
+  return `${caption}, rank ${hit.rank}, distance ${hit.distance}${tied}${origin}${self}. Show more like this`;
+}
+
+/** What the code of a pair hit was made from. */
+function madeFrom({ image, text }) {
+  if (image && text) return "image and text";
+  return image ? "image alone" : "text alone";
 }
 
 function picture(frame, hit) {

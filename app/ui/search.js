@@ -118,7 +118,7 @@ function display(found, isNextPage, limit) {
   if (isNextPage) first?.focus();
   cursor = found.next_cursor;
   more.hidden = cursor === null;
-  tell(summary(found, shownCount(), limit, direction()));
+  tell(summary(found, shownCount(), limit, query.kind === "pair" ? "pair" : direction()));
 }
 
 more.addEventListener("click", () => {

@@ -3,8 +3,8 @@
 import base64
 
 import pytest
-from page_steps import captions, direction, distances, hits, picture_of, settle
-from playwright.sync_api import FilePayload, JSHandle, Page, expect
+from page_steps import captions, direction, distances, hits, pick, picture_of, settle
+from playwright.sync_api import JSHandle, Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -24,10 +24,6 @@ def picture() -> bytes:
 
 def transfer(page: Page, name: str, kind: str, data: bytes) -> JSHandle:
     return page.evaluate_handle(MAKE_TRANSFER, [name, kind, base64.b64encode(data).decode()])
-
-
-def pick(page: Page, name: str, kind: str, data: bytes) -> None:
-    page.get_by_label("Search with an image file").set_input_files(FilePayload(name=name, mimeType=kind, buffer=data))
 
 
 def expect_found(page: Page, title: str) -> None:

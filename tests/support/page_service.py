@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from model.data.archive import write_archive
-from model.fake import FakeHasher
+from model.fake import FakeHasher, FusingFakeHasher
 from model.hasher import EncodedBatch
 from model.items import ItemArchive
 
@@ -34,10 +34,12 @@ class GatedHasher(FakeHasher):
         return super().encode_images(images)
 
 
+KINDS = {"slow": GatedHasher, "fusing": FusingFakeHasher}
+
+
 def load_fake(artifact_dir: Path, bits: int, device: str) -> FakeHasher:
-    """Another model for each artifact name; ``slow`` is gated."""
-    kind = GatedHasher if artifact_dir.name == "slow" else FakeHasher
-    return kind(bits, seed=artifact_dir.name)
+    """Another model for each artifact name; ``slow`` is gated, ``fusing`` fuses."""
+    return KINDS.get(artifact_dir.name, FakeHasher)(bits, seed=artifact_dir.name)
 
 
 def make_home(home: Path) -> Path:
@@ -45,10 +47,16 @@ def make_home(home: Path) -> Path:
     _write_data(home / "data" / INDEX / "archive.zip")
     for artifact in ("first", "second", "slow"):
         write_fake_artifact(home / "artifacts" / artifact)
-    with TestClient(create_app(Settings(home=home, log_level="error"), load_hasher=load_fake)) as client:
-        job = client.post(f"/v1/indexes/{INDEX}/rebuild", json={"source": INDEX, "model": "first"}).json()
-        _wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
+    rebuild(home, "first")
     return home
+
+
+def rebuild(home: Path, model: str) -> None:
+    """A new generation of the index, made by this model; it serves from then on."""
+    write_fake_artifact(home / "artifacts" / model)
+    with TestClient(create_app(Settings(home=home, log_level="error"), load_hasher=load_fake)) as client:
+        job = client.post(f"/v1/indexes/{INDEX}/rebuild", json={"source": INDEX, "model": model}).json()
+        _wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
 
 
 def _write_data(path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from page_service import FIXTURE
 from PIL import Image
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import FilePayload, Locator, Page
 
 PAGE_SIZE = 24
 ANSWERED = """() => /searched in/.test(document.querySelector("#status").textContent)
@@ -19,6 +19,11 @@ def ask(page: Page, text: str) -> None:
     field.fill(text)
     field.press("Enter")
     settle(page)
+
+
+def pick(page: Page, name: str, kind: str, data: bytes) -> None:
+    """Pick an image file."""
+    page.get_by_label("Search with an image file").set_input_files(FilePayload(name=name, mimeType=kind, buffer=data))
 
 
 def settle(page: Page) -> None:
