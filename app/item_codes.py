@@ -16,7 +16,7 @@ from index.live_items import Codes
 from index.presence import Presence
 from model.hasher import Hasher, Modality
 
-Column = list[NDArray[np.uint8]]  # of each item, (n, bits / 8)
+ByItem = list[NDArray[np.uint8]]  # (n, bits / 8) for each item
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Parts:
 
 def encode_parts(hasher: Hasher, items: Sequence[Parts]) -> list[Codes]:
     """The codes of each item, by modality; only modalities that it has."""
-    columns: dict[Modality, Column] = {}
+    columns: dict[Modality, ByItem] = {}
     if Modality.IMAGE in hasher.modalities:
         columns[Modality.IMAGE] = _images(hasher, items)
     if Modality.TEXT in hasher.modalities:
@@ -54,28 +54,28 @@ def presence_of(codes: Codes, *, image: bool, text: bool) -> Presence:
     return Presence.of(image=image, text=text) if Modality.PAIR in codes else Presence.NONE
 
 
-def _images(hasher: Hasher, items: Sequence[Parts]) -> Column:
+def _images(hasher: Hasher, items: Sequence[Parts]) -> ByItem:
     images = [one.image for one in items if one.image is not None]
     return _shared_out(hasher.encode_images(images).codes, [int(one.image is not None) for one in items])
 
 
-def _texts(hasher: Hasher, items: Sequence[Parts]) -> Column:
+def _texts(hasher: Hasher, items: Sequence[Parts]) -> ByItem:
     texts = [text for one in items for text in one.texts]
     return _shared_out(hasher.encode_texts(texts).codes, [len(one.texts) for one in items])
 
 
-def _fused(hasher: Hasher, items: Sequence[Parts]) -> Column:
+def _fused(hasher: Hasher, items: Sequence[Parts]) -> ByItem:
     """A code for each text of an item, with its image."""
     pairs = [(one.image, text) for one in items if one.image is not None for text in one.texts]
     encoded = hasher.encode_pairs([image for image, _ in pairs], [text for _, text in pairs])
     return _shared_out(encoded.codes, [len(one.texts) if one.image is not None else 0 for one in items])
 
 
-def _shared_out(codes: NDArray[np.uint8], counts: Sequence[int]) -> Column:
+def _shared_out(codes: NDArray[np.uint8], counts: Sequence[int]) -> ByItem:
     ends = np.cumsum(counts, dtype=np.int64)
     return [codes[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
-def _first_of(*columns: Column) -> Column:
+def _first_of(*columns: ByItem) -> ByItem:
     """Of each item the first codes that there are."""
     return [next((codes for codes in some if len(codes)), some[0]) for some in zip(*columns, strict=True)]

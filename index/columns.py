@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.manifest import ColumnManifest
-from index.presence import Presence, count
+from index.presence import Presence, count_presence
 from index.search import Hits, SearchEngine, open_engine
 from index.search.by_item import search_by_item
 
@@ -69,7 +69,7 @@ class Column:
     @cached_property
     def presence_counts(self) -> NDArray[np.int64]:
         """(4,) items by what their codes were made from."""
-        return count(self.presence[np.diff(self.rows, prepend=-1) > 0])
+        return count_presence(self.presence[np.diff(self.rows, prepend=-1) > 0])
 
     def search(
         self, queries: NDArray[np.uint8], *, radius: int | None, limit: int, items: NDArray[np.bool_] | None

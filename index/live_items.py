@@ -14,7 +14,7 @@ from index.generation import Generation
 from index.item_file import JSON, Record
 from index.manifest import PAIR
 from index.originals import Originals
-from index.presence import Presence, PresenceCounts, count
+from index.presence import Presence, PresenceCounts, count_presence
 from index.records import Append, Delete
 from index.staging import IndexedItem
 
@@ -116,10 +116,10 @@ class LiveItems:
 
     def presence_counts(self) -> PresenceCounts:
         """The items of the pair column by what their codes were made from."""
-        counts = count(np.empty(0, dtype=np.uint8))
+        counts = count_presence(np.empty(0, dtype=np.uint8))
         written, added = self._generation.columns.get(PAIR), self._delta.columns.get(PAIR)
         if written is not None:
-            counts = written.presence_counts - count(written.presence_of(self._delta.gone_from[PAIR].rows))
+            counts = written.presence_counts - count_presence(written.presence_of(self._delta.gone_from[PAIR].rows))
         return PresenceCounts.of(counts if added is None else counts + added.presence_counts)
 
     def _presence(self, row: int) -> Presence:

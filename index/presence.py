@@ -43,6 +43,6 @@ class PresenceCounts:
         return cls(int(counts[Presence.BOTH]), int(counts[Presence.IMAGE]), int(counts[Presence.TEXT]))
 
 
-def count(presence: NDArray[np.uint8]) -> NDArray[np.int64]:
+def count_presence(presence: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(4,) how often each presence occurs, at its own number."""
     return np.bincount(presence, minlength=Presence.BOTH + 1)

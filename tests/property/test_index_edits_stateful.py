@@ -14,7 +14,7 @@ from index.codes import distances
 from index.compaction import compact
 from index.editing import NewItem, editing
 from index.generations import IndexDirectory
-from index.presence import Presence, PresenceCounts, count
+from index.presence import Presence, PresenceCounts, count_presence
 from index.snapshot import Snapshot
 from index.writer import GenerationSpec, IndexedItem, write_generation
 
@@ -101,7 +101,7 @@ class EditedIndex(RuleBasedStateMachine):
             self.check(column, radius, year)
         presences = {item_id: presence(value) for item_id, value in self.model.items()}
         assert {item_id: self.snapshot.item(item_id).presence for item_id in self.model} == presences
-        counts = count(np.array(list(presences.values()), dtype=np.uint8))
+        counts = count_presence(np.array(list(presences.values()), dtype=np.uint8))
         assert self.snapshot.presence_counts() == PresenceCounts.of(counts)
 
     def check(self, column: str, radius: int | None, year: int | None) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tiny_home import DATA, load_fake, make_home
+from fake_artifact import write_fake_artifact
+from tiny_home import DATA, FUSING, load_fake, make_home
 
 import app.rebuild
 from app.building import SHARD_ITEMS
@@ -84,15 +85,19 @@ def mark_points(point: Callable[[str], None]) -> None:
 def check_served(home: Path, seen: list[int]) -> None:
     """The index opens, and a generation that was once served is followed by no older one."""
     with Snapshot.open(home / "indexes" / INDEX) as snapshot:
-        model = "first" if snapshot.generation == 1 else "second"
+        model = "first" if snapshot.generation == 1 else FUSING
+        fused = snapshot.presence_counts().image_and_text
         if snapshot.manifest.artifact != model or snapshot.generation < seen[-1]:
             raise SystemExit(f"served {snapshot.manifest} after generation {seen[-1]}")
+        if fused != (snapshot.manifest.items if model == FUSING else 0):
+            raise SystemExit(f"served {fused} pairs among {snapshot.manifest.items} items")
         seen.append(snapshot.generation)
 
 
 def main(home: Path) -> None:
     app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
     make_home(home, 2 * SHARD_ITEMS)
+    write_fake_artifact(home / "artifacts" / FUSING)
     run(lambda: work(home, "first", None))
     killed: list[str] = []
     seen = [1]
@@ -104,7 +109,7 @@ def main(home: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     while True:
-        status = run(lambda: work(home, "second", point))
+        status = run(lambda: work(home, FUSING, point))
         check_served(home, seen)
         if status == 0:
             break
