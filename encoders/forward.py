@@ -7,7 +7,7 @@ the very bits of the canonical forward for every row of a first batch of the sam
 used again. Which size ran can therefore never be seen in a code.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,15 +20,27 @@ Shape = tuple[int, tuple[int, ...], bool]  # rows, shape of one, whether any is 
 
 def forward_chunk(forward: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int, device: torch.device) -> Rows:
     """Run at most ``chunk`` (B, ...) inputs, padded to exactly ``chunk`` rows -> (B, D) float32 on the CPU."""
-    missing = chunk - len(inputs)
-    padded = torch.cat([inputs, inputs[-1:].expand(missing, *inputs.shape[1:])]) if missing else inputs
+    return forward_together(forward, (inputs,), chunk, device)
+
+
+def forward_together(
+    forward: Callable[..., Tensor], inputs: Sequence[Tensor], chunk: int, device: torch.device
+) -> Rows:
+    """``forward_chunk`` for a forward of several inputs, which have a row each for every row of the result."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)  # somebody raised it since: two threads split a sum differently than one
+    padded = [_padded(side, chunk, device) for side in inputs]
+    with torch.inference_mode():
+        rows: Rows = forward(*padded).float().cpu().numpy()
+    return rows[: len(inputs[0])]
+
+
+def _padded(inputs: Tensor, chunk: int, device: torch.device) -> Tensor:
+    missing = chunk - len(inputs)
+    padded = torch.cat([inputs, inputs[-1:].expand(missing, *inputs.shape[1:])]) if missing else inputs
     if device.type == "cuda":
         padded = padded.pin_memory()  # only from such memory does a copy run beside the computation
-    with torch.inference_mode():
-        rows: Rows = forward(padded.to(device, non_blocking=True)).float().cpu().numpy()
-    return rows[: len(inputs)]
+    return padded.to(device, non_blocking=True)
 
 
 class Forward:

@@ -33,9 +33,8 @@ from model.registry import METHODS, method_module
 if TYPE_CHECKING:
     from encoders.protocol import Backbone
     from model.methods.protocol import Network
+    from model.pair_vectors import PairEncoder
     from model.vectors import VectorEncoder
-
-LogitsOf = Callable[[Tensor, int], Tensor]  # (B, D) features, bits -> (B, bits)
 
 BIT_RULE = "bit j is 1 iff logit_j > 0, at byte j // 8, position j % 8"
 DEFAULT_BITS = 64
@@ -44,15 +43,21 @@ DEFAULT_BITS = 64
 class ArtifactHasher:
     """A trained network on its backbone: the ``Hasher`` of an artifact at one length. Safe for many threads."""
 
-    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
-
     def __init__(
-        self, network: "Network", encoder: "FeatureEncoder | VectorEncoder", bits: int, fingerprint: str
+        self,
+        network: "Network",
+        encoder: "FeatureEncoder | VectorEncoder",
+        bits: int,
+        fingerprint: str,
+        pairs: "PairEncoder | None" = None,
     ) -> None:
+        """``pairs`` is given where the network fuses."""
         self.bits = bits
         self.fingerprint = fingerprint
         self.encoder = encoder  # to the vectors that the network's heads take
-        self._network = network.eval().requires_grad_(False).to(encoder.backbone.device)
+        lone = frozenset({Modality.IMAGE, Modality.TEXT})
+        self.modalities = lone if pairs is None else lone | {Modality.PAIR}
+        self._network, self._pairs = network.eval().requires_grad_(False).to(encoder.backbone.device), pairs
 
     @property
     def device(self) -> str:
@@ -62,22 +67,30 @@ class ArtifactHasher:
     def encode_images(self, images: Sequence[Image]) -> EncodedBatch:
         """RGB images -> codes."""
         features = self.encoder.encode_images(images)
-        return self._hash(self._network.image_logits, features, np.zeros(len(images), dtype=np.int64))
+        return self._hash(Modality.IMAGE, features, np.zeros(len(images), dtype=np.int64))
 
     def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
         """Texts -> codes."""
         encoded = self.encoder.encode_texts(texts)
-        return self._hash(self._network.text_logits, encoded.features, encoded.truncated_tokens)
+        return self._hash(Modality.TEXT, encoded.features, encoded.truncated_tokens)
 
     def encode_pairs(self, images: Sequence[Image], texts: Sequence[str]) -> EncodedBatch:
-        """Always refused: no method here fuses yet."""
-        raise ModalityError("expected a method that fuses image and text into one code; this one does not")
+        """One code for each image with its text.
 
-    def _hash(self, head: LogitsOf, features: NDArray[np.float32], truncated: NDArray[np.int64]) -> EncodedBatch:
+        Raises:
+            ModalityError: the method does not fuse.
+            TextError: one of the texts is empty; what has an image alone is for ``encode_images``.
+        """
+        if self._pairs is None:
+            raise ModalityError("expected a method that fuses image and text into one code; this one does not")
+        encoded = self._pairs.encode_pairs(images, texts)
+        return self._hash(Modality.PAIR, encoded.features, encoded.truncated_tokens)
+
+    def _hash(self, modality: Modality, vectors: NDArray[np.float32], truncated: NDArray[np.int64]) -> EncodedBatch:
         def logits_of(rows: Tensor) -> Tensor:
-            return head(rows, self.bits)
+            return self._network.logits(modality, rows, self.bits)
 
-        device, inputs = self.encoder.backbone.device, torch.from_numpy(features)
+        device, inputs = self.encoder.backbone.device, torch.from_numpy(vectors)
         chunk = PATHS[device.type].chunk
         parts = [
             forward_chunk(logits_of, inputs[start : start + chunk], chunk, device)
@@ -134,7 +147,8 @@ def load_hasher(
     network, weights = _load_network(folder, manifest, backbone)
     checked = _checked_fingerprint(manifest, path_fingerprint(backbone), bits, weights)
     own = checked if fast is None else _fingerprint(manifest, path_fingerprint(backbone, fast), bits, weights)
-    return ArtifactHasher(network, network_encoder(network, backbone, cache_dir, fast), bits, own)
+    encoder = network_encoder(network, backbone, cache_dir, fast)
+    return ArtifactHasher(network, encoder, bits, own, pair_encoder(network, backbone, encoder, cache_dir))
 
 
 def network_encoder(
@@ -148,6 +162,19 @@ def network_encoder(
         return FeatureEncoder(backbone, cache_dir, fast)
     network = network.eval().requires_grad_(False).to(backbone.device)
     return VectorEncoder(network, backbone, cache_dir, fast)
+
+
+def pair_encoder(
+    network: "Network", backbone: "Backbone", encoder: "FeatureEncoder | VectorEncoder", cache_dir: Path | None
+) -> "PairEncoder | None":
+    """What leads to the vectors of pairs; None for a network that does not fuse."""
+    from model.methods.protocol import FusingNetwork
+    from model.pair_vectors import PairEncoder
+
+    if not isinstance(network, FusingNetwork):
+        return None
+    features = encoder if isinstance(encoder, FeatureEncoder) else encoder.features
+    return PairEncoder(network, backbone, features, cache_dir)
 
 
 def verify_artifact(folder: Path, device: str = "auto") -> Manifest:

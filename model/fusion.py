@@ -5,6 +5,10 @@ the dataflow F(a, b) -> (a', b') in its released code: gated scan over a selecti
 layer over both sides. The released code re-views a batch so that both run *along the batch*, and a code depends on
 the company of its item; ``across="batch"`` does that, for the oracle protocol alone. ``across="item"`` has the same
 parameters and keeps to one item: its two sides are the sequence that is scanned.
+
+Paper of ``LengthOneFusion`` and ``TokenFusion``: PGHMH. Every attention of its released fusion runs over a sequence of
+one, where the softmax is 1: the map is what is left, step by step as in section 2.5 of its specification, and no
+attention. ``TokenFusion`` is attention over the tokens of one item (section 6.2, step 5).
 """
 
 from typing import Literal
@@ -78,6 +82,56 @@ class GatedFusion(nn.Module):
         """Step 5: one gate for each item, by how alike the two are on both of its sides."""
         gate = cosine_similarity(scanned, rough, dim=-1).mean(0).sigmoid().unsqueeze(-1)  # (B, 1)
         return self.gain * gate * scanned + (1 - gate) * rough
+
+
+class LengthOneFusion(nn.Module):
+    """F(a, b) -> (a', b'): (B, width) twice -> (B, width) twice, the halves of a unit vector of 2 x width.
+
+    The exact form of the released module in evaluation mode; in training its dropout falls on the same places. The
+    query and key weights of the release, which get no gradient, are left out.
+    """
+
+    def __init__(self, width: int, *, heads: int = 4, hidden: int = 2048, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.heads = heads
+        self.enter, self.leave = nn.Linear(width, width), nn.Linear(width, width)  # shared by both sides
+        self.value, self.attended = nn.Linear(width, width), nn.Linear(width, width)  # W_v and W_o, both ways
+        self.affine, self.joint_affine = Affine(width), Affine(2 * width)
+        self.joint_value, self.joint_attended = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, 2 * width)
+        self.joint_hidden, self.joint_leave = nn.Linear(2 * width, hidden), nn.Linear(hidden, 2 * width)
+        self.attended_norm, self.joint_norm = nn.LayerNorm(2 * width), nn.LayerNorm(2 * width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, width), (B, width) -> (B, width), (B, width)."""
+        sides = torch.stack([a, b])  # (2, B, width)
+        attended = self.attended(self._one_weight(self.value(sides))).flip(0)  # step 2: for a it is that of b
+        mixed = 0.5 * self.leave(self.affine(attended)) + 0.5 * self.enter(sides)  # steps 1, 3 and 4
+        joint = self.joint_affine(torch.cat([mixed[0], mixed[1]], dim=1))  # step 5, (B, 2 width)
+        seen = self.joint_attended(self._one_weight(self.joint_value(joint)))
+        joint = self.attended_norm(joint + self.dropout(seen))
+        hidden = self.dropout(self.joint_hidden(joint).relu())
+        joint = self.joint_norm(joint + self.dropout(self.joint_leave(hidden)))
+        fused_a, fused_b = normalize(joint, dim=1).chunk(2, dim=1)  # step 6
+        return fused_a, fused_b
+
+    def _one_weight(self, values: Tensor) -> Tensor:
+        """Values (..., width) under the attention weights: a 1 for each head, which dropout falls on."""
+        weights: Tensor = self.dropout(torch.ones_like(values[..., : self.heads]))
+        return weights.repeat_interleave(values.shape[-1] // self.heads, dim=-1) * values
+
+
+class TokenFusion(nn.Module):
+    """One pre-norm transformer layer over the few tokens of one item; a token that is absent is not there at all."""
+
+    def __init__(self, width: int, *, heads: int = 8, hidden: int = 2048, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(width, heads, hidden, dropout, batch_first=True, norm_first=True)
+
+    def forward(self, *tokens: Tensor) -> list[Tensor]:
+        """(B, width) each -> (B, width) each."""
+        fused: Tensor = self.layer(torch.stack(tokens, dim=1))
+        return list(fused.unbind(1))
 
 
 def _scramble(x: Tensor) -> Tensor:

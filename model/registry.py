@@ -7,6 +7,7 @@ from model.errors import RecipeError
 
 METHODS = {
     "baseline": "model.methods.baseline",
+    "baseline-pair": "model.methods.baseline_pair",
     "itq": "model.methods.itq",
     "lsh": "model.methods.lsh",
     "prompthash": "model.methods.prompthash",

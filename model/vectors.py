@@ -36,7 +36,8 @@ class VectorEncoder:
         self.backbone = backbone
         encoder = FeatureEncoder(backbone, cache_dir, fast)
         self.fingerprint = fingerprint({"encoder": encoder.fingerprint}, network.state_dict())
-        self._network, self._features = network, encoder
+        self.features = encoder
+        self._network = network
         self._inside = FeatureEncoder(_Inside(network, backbone, self.fingerprint), cache_dir, fast)
         folder = None if cache_dir is None else cache_dir / f"{self.fingerprint[:32]}-{self.backbone.device.type}"
         dim = network.vector_dim
@@ -47,7 +48,7 @@ class VectorEncoder:
         """RGB images -> (B, vector_dim)."""
         if self._network.image_tail is not None:
             return self._inside.encode_images(images)
-        return self._read(self._network.read_images, self._features.encode_images(images), self._images)
+        return self._read(self._network.read_images, self.features.encode_images(images), self._images)
 
     def encode_texts(self, texts: Sequence[str]) -> TextFeatures:
         """Texts -> (B, vector_dim).
@@ -57,7 +58,7 @@ class VectorEncoder:
         """
         if self._network.text_tail is not None:
             return self._inside.encode_texts(texts)
-        encoded = self._features.encode_texts(texts)
+        encoded = self.features.encode_texts(texts)
         vectors = self._read(lambda rows: self._network.read_texts(rows, None), encoded.features, self._texts)
         return TextFeatures(vectors, encoded.truncated_tokens)
 

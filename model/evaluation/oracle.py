@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from model.errors import OracleError
 from model.evaluation.codes import CodeSet, Protocol, encode_with, evaluated_items
+from model.evaluation.published import PUBLISHED
 from model.hasher import EncodedBatch, Modality
 from model.items import Item, ItemArchive, multi_hot
 from model.manifest import read_manifest
@@ -54,13 +55,13 @@ class Prompts(StrEnum):
     NONE = "none"  # no label at all: what is left is an item's own image and text, fused
 
 
-def _load_prompthash(folder: Path, bits: int, device: str, cache_dir: Path | None) -> OracleEncoder:
+def _load_published(folder: Path, bits: int, device: str, cache_dir: Path | None) -> OracleEncoder:
     from model.evaluation.published.encoder import load_published
 
     return load_published(folder, bits, device, cache_dir)
 
 
-LOADERS: dict[str, Loader] = {"prompthash-published": _load_prompthash}  # by method
+LOADERS: dict[str, Loader] = dict.fromkeys(PUBLISHED, _load_published)  # by method
 
 
 def load_oracle(folder: Path, bits: int, device: str, cache_dir: Path | None = None) -> OracleEncoder:

@@ -5,7 +5,7 @@ That is either an ``Objective``, which the training loop minimises and which lab
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from encoders.protocol import Backbone
+from model.hasher import Modality
 from model.states import States
 
 READ = 256  # rows that a network reads at a time where no gradient is kept
+Direction = tuple[Modality, Modality]  # of the query, of the database
+LONE: tuple[Direction, ...] = ((Modality.IMAGE, Modality.TEXT), (Modality.TEXT, Modality.IMAGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Network(nn.Module, ABC):
     lengths: tuple[int, ...]  # code lengths that are served
     image_tail: int | None = None  # what is read of training rows beside features: the state before so many blocks
     text_tail: int | None = None
+    selects: Sequence[Direction] = LONE  # directions whose validation mAP, as a mean, selects the epoch
     image_views: int = 1  # fixed crops and mirror images of each training image, where its states are read
 
     @classmethod
@@ -73,9 +77,13 @@ class Network(nn.Module, ABC):
         """What the optimiser tunes."""
         return [ParameterGroup(list(self.parameters()))]
 
-    def vectors(self, features: Features) -> tuple[Tensor, Tensor]:
-        """What ``image_logits`` and ``text_logits`` take, (N, D) each, for cached rows; labels are not looked at."""
-        return features.images, features.texts
+    def vectors(self, features: Features) -> dict[Modality, Tensor]:
+        """What ``logits`` takes of each modality, (N, D) each, for cached rows; labels are not looked at."""
+        return {Modality.IMAGE: features.images, Modality.TEXT: features.texts}
+
+    def logits(self, modality: Modality, vectors: Tensor, bits: int) -> Tensor:
+        """(B, D) of one modality -> (B, bits)."""
+        return self.image_logits(vectors, bits) if modality is Modality.IMAGE else self.text_logits(vectors, bits)
 
     @abstractmethod
     def image_logits(self, vectors: Tensor, bits: int) -> Tensor:
@@ -103,18 +111,15 @@ class ReadingNetwork(Network, ABC):
     def read_texts(self, inputs: Tensor, tokens: Tensor | None) -> Tensor:
         """(B, text_dim) features, or (B, L, W) states and their ids (B, L) -> (B, vector_dim)."""
 
-    def vectors(self, features: Features) -> tuple[Tensor, Tensor]:
+    def vectors(self, features: Features) -> dict[Modality, Tensor]:
         """Vectors of cached rows; a text of several chunks is the mean of theirs."""
-        parts = [range(start, min(start + READ, len(features))) for start in range(0, len(features), READ)]
-        images = [self.image_vectors(features, part) for part in parts]
-        texts = [self.text_vectors(features, part) for part in parts]
-        return torch.cat(images), torch.cat(texts)
+        images = [self.image_vectors(features, part) for part in _parts(features)]
+        texts = [self.text_vectors(features, part) for part in _parts(features)]
+        return {Modality.IMAGE: torch.cat(images), Modality.TEXT: torch.cat(texts)}
 
     def image_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, vector_dim) of some rows."""
-        if self.image_tail is None:
-            return self.read_images(features.images[list(rows)])
-        return self.read_images(_states(features).image_batch(rows))
+        return self.read_images(_image_inputs(self, features, rows))
 
     def text_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, vector_dim) of some rows."""
@@ -122,6 +127,52 @@ class ReadingNetwork(Network, ABC):
             return self.read_texts(features.texts[list(rows)], None)
         batch = _states(features).text_batch(rows)
         return batch.vectors(lambda states, tokens, owner: self.read_texts(states, tokens))
+
+
+class FusingNetwork(Network, ABC):
+    """A network that also makes one code of an image and a text together, in the Hamming space of its other codes.
+
+    Where it reads inside a tower, the tails are those of ``image_tail`` and ``text_tail``.
+    """
+
+    pair_dim: int
+    selects = (*((query, Modality.PAIR) for query in (Modality.PAIR, *LONE[0])), *LONE)
+
+    @abstractmethod
+    def read_pairs(self, images: Tensor, texts: Tensor, tokens: Tensor | None) -> Tensor:
+        """Features or states of B images and of B texts, as ``ReadingNetwork`` has them -> (B, pair_dim)."""
+
+    @abstractmethod
+    def pair_logits(self, vectors: Tensor, bits: int) -> Tensor:
+        """(B, pair_dim) -> (B, bits)."""
+
+    def vectors(self, features: Features) -> dict[Modality, Tensor]:
+        """Those of images and texts, and of pairs."""
+        pairs = torch.cat([self.pair_vectors(features, part) for part in _parts(features)])
+        return {**super().vectors(features), Modality.PAIR: pairs}
+
+    def pair_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
+        """(B, pair_dim) of some cached rows; a text of several chunks meets the image in each, and the mean counts."""
+        images = _image_inputs(self, features, rows)
+        if self.text_tail is None:
+            return self.read_pairs(images, features.texts[list(rows)], None)
+        batch = _states(features).text_batch(rows)
+        return batch.mean(self.read_pairs(images[batch.owner], batch.states, batch.tokens), len(rows))
+
+    def logits(self, modality: Modality, vectors: Tensor, bits: int) -> Tensor:
+        """Those of a pair as well."""
+        if modality is Modality.PAIR:
+            return self.pair_logits(vectors, bits)
+        return super().logits(modality, vectors, bits)
+
+
+def _parts(features: Features) -> Iterator[range]:
+    return (range(start, min(start + READ, len(features))) for start in range(0, len(features), READ))
+
+
+def _image_inputs(network: Network, features: Features, rows: Sequence[int]) -> Tensor:
+    """Features or, where the network reads inside the image tower, states."""
+    return features.images[list(rows)] if network.image_tail is None else _states(features).image_batch(rows)
 
 
 def _states(features: Features) -> States:

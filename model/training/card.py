@@ -73,6 +73,6 @@ def _validation_score(training: Mapping[str, Any]) -> str:  # Any: JSON
         return "none: no validation split"
     epoch = "" if training["best_epoch"] is None else f"epoch {training['best_epoch']}, "
     return (
-        f"{epoch}lone tie-aware mAP {training['validation_map']:.3f} of the validation queries at "
-        f"{training['validation_bits']} bits, mean of both directions"
+        f"{epoch}tie-aware mAP {training['validation_map']:.3f} of the validation queries at "
+        f"{training['validation_bits']} bits, mean of {', '.join(training['validation_directions'])}"
     )

@@ -8,12 +8,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from model.errors import RecipeError
+from model.evaluation.published import PUBLISHED
 from model.registry import METHODS, method_module
 
 if TYPE_CHECKING:
     from model.methods.protocol import Fit
-
-PUBLISHED = {"prompthash-published": "model.evaluation.published.prompthash"}
 
 
 def trained_module(name: str) -> ModuleType:

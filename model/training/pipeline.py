@@ -115,6 +115,7 @@ def train_artifact(
             "best_epoch": trained.best_epoch,
             "validation_bits": validation_bits(recipe),
             "validation_map": trained.best_score,
+            "validation_directions": [f"{query}_to_{target}" for query, target in trained.network.selects],
             "device": backbone.device.type,
             "seconds": round(trained.seconds, 3),
         },

@@ -1,5 +1,6 @@
 """The training loop: seeded, checkpointed after every epoch, resumable after a kill, best epoch kept."""
 
+import dataclasses
 import json
 import math
 import time
@@ -47,7 +48,7 @@ class Trained:
 
     network: Network
     best_epoch: int | None  # None where there were no epochs
-    best_score: float | None  # lone validation mAP; None where nothing was validated
+    best_score: float | None  # validation mAP; None where nothing was validated
     seconds: float  # of learning from cached features, over all sittings of the run
 
 
@@ -235,9 +236,7 @@ def _forget(path: Path, epochs: int) -> None:
 
 
 def _log(path: Path, report: EpochReport) -> None:
-    validation = (
-        None if report.validation is None else {"seen": report.validation.seen, "unseen": report.validation.unseen}
-    )
+    validation = None if report.validation is None else dataclasses.asdict(report.validation)
     line = {
         "epoch": report.epoch,
         "losses": dict(report.losses),

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Self, cast
 
@@ -19,28 +20,30 @@ from encoders.protocol import Backbone
 from encoders.registry import load_backbone
 from model.artifact import pack_logits
 from model.errors import ArtifactError
-from model.evaluation.published.prompthash import Config, Network
+from model.evaluation.published import COMPANY, PUBLISHED
 from model.hasher import EncodedBatch, Modality
 from model.manifest import MANIFEST, read_manifest
-from model.methods.protocol import Features
+from model.methods.protocol import Features, Network
 from model.states import States
 
-Vectors = tuple[Tensor, Tensor]  # of images and of texts
+Vectors = Mapping[Modality, Tensor]  # of images and of texts, or of pairs
 
 
 class PublishedEncoder:
     """Codes of one length; encoders of other lengths of the same network share what it read."""
 
-    def __init__(self, network: Network, backbone: Backbone, bits: int, cache_dir: Path | None = None) -> None:
+    def __init__(
+        self, network: Network, backbone: Backbone, bits: int, cache_dir: Path | None = None, company: int = COMPANY
+    ) -> None:
         """States inside the towers are kept in ``cache_dir``, or for as long as this encoder lives."""
         self.bits = bits
-        self.company = network.config.company
+        self.company = company
         self._own_cache = tempfile.TemporaryDirectory(prefix="crossbit-") if cache_dir is None else None
         cache_dir = cache_dir or Path(cast("tempfile.TemporaryDirectory[str]", self._own_cache).name)
         self._network = network.eval().requires_grad_(False).to(backbone.device)
         self._features = FeatureEncoder(backbone, cache_dir)
-        tail = network.config.tuned_blocks
-        self._prefix = PrefixCache(backbone, cache_dir, image_tail=tail, text_tail=tail)
+        tails = network.image_tail or 0, network.text_tail or 0
+        self._prefix = PrefixCache(backbone, cache_dir, image_tail=tails[0], text_tail=tails[1])
         self._read: dict[str, Vectors] = {}
 
     def at(self, bits: int) -> Self:
@@ -53,12 +56,9 @@ class PublishedEncoder:
         self, images: Sequence[Image], texts: Sequence[str], labels: NDArray[np.bool_]
     ) -> Mapping[Modality, EncodedBatch]:
         """Codes of (B, C) labelled items that are each other's company, by modality."""
-        image, text = self._vectors(images, texts, labels)
+        vectors = self._vectors(images, texts, labels)
         with torch.inference_mode():
-            sides = {
-                Modality.IMAGE: self._network.image_logits(image, self.bits),
-                Modality.TEXT: self._network.text_logits(text, self.bits),
-            }
+            sides = {modality: self._network.logits(modality, rows, self.bits) for modality, rows in vectors.items()}
         none_lost = np.zeros(len(texts), dtype=np.int64)
         return {modality: pack_logits(logits.cpu().numpy(), none_lost) for modality, logits in sides.items()}
 
@@ -66,7 +66,7 @@ class PublishedEncoder:
         features, encoded = self._features.encode_images(images), self._features.encode_texts(texts).features
         key = hashlib.sha256(features.tobytes() + encoded.tobytes() + labels.tobytes()).hexdigest()
         if key not in self._read:
-            keys = self._prefix.add_images(images) if self._network.config.tuned_blocks else ()
+            keys = () if self._network.image_tail is None else self._prefix.add_images(images)
             states = States(self._prefix, keys, self._prefix.add_texts(texts))
             told = torch.from_numpy(labels.astype(np.float32))
             rows = Features(torch.from_numpy(features), torch.from_numpy(encoded), told, states)
@@ -76,7 +76,7 @@ class PublishedEncoder:
 
 
 def load_published(folder: Path, bits: int, device: str, cache_dir: Path | None = None) -> PublishedEncoder:
-    """The encoder of an artifact of ``prompthash-published``.
+    """The encoder of an artifact of a method as published.
 
     Raises:
         ArtifactError: missing, without this length, or altered.
@@ -85,10 +85,11 @@ def load_published(folder: Path, bits: int, device: str, cache_dir: Path | None 
     if bits not in manifest.lengths:
         raise ArtifactError(f"{manifest.name} has codes of {manifest.lengths} bits, found a request for {bits}")
     backbone = load_backbone(manifest.backbone, device)
+    module = import_module(PUBLISHED[manifest.method])
     try:
-        config = Config(**{**manifest.config, "bits": tuple(manifest.config["bits"])})
-        network = Network(config, backbone, manifest.data["class_names"])
+        config = module.Config(**{**manifest.config, "bits": tuple(manifest.config["bits"])})
+        network: Network = module.Network.build(config, backbone, manifest.data["class_names"])
         network.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{folder / MANIFEST} and its weights do not fit together: {error}") from error
-    return PublishedEncoder(network, backbone, bits, cache_dir)
+    return PublishedEncoder(network, backbone, bits, cache_dir, getattr(config, "company", COMPANY))

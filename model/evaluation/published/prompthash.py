@@ -26,6 +26,7 @@ from encoders.protocol import Backbone
 from encoders.towers import Tail
 from model.errors import RecipeError
 from model.fusion import GatedFusion
+from model.hasher import Modality
 from model.heads import MultiLengthHeads, ResidualMLP
 from model.losses import info_nce, quantisation, share_label
 from model.methods import protocol
@@ -157,11 +158,12 @@ class Network(protocol.Network):
             image, text = 0.5 * (image + fused_image), 0.5 * (text + fused_text)
         return Joint(self.mlp(image), self.mlp(text), None if prompt is None else self.mlp(prompt))
 
-    def vectors(self, features: Features) -> tuple[Tensor, Tensor]:
+    def vectors(self, features: Features) -> dict[Modality, Tensor]:
         """r of images and texts (N, width), in companies of consecutive rows."""
         company, rows = self.config.company, range(len(features))
         joint = [self.joint(*self.enter(features, rows[start : start + company])) for start in rows[::company]]
-        return torch.cat([one.image for one in joint]), torch.cat([one.text for one in joint])
+        images, texts = torch.cat([one.image for one in joint]), torch.cat([one.text for one in joint])
+        return {Modality.IMAGE: images, Modality.TEXT: texts}
 
     def image_logits(self, vectors: Tensor, bits: int) -> Tensor:
         """(B, width) -> (B, bits)."""
