@@ -62,9 +62,7 @@ class CodeBanks(nn.Module):
 
         ``labels`` are those of all rows (N, C). None where no row of the batch or of the sample has a label.
         """
-        labelled = labels.any(1).nonzero().squeeze(1)
-        sample = labelled[torch.randperm(len(labelled), generator=generator)[: how.rows].to(rows.device)]
-        known = labels[rows].any(1)
+        sample, known = _labelled_sample(rows, labels, generator, how.rows)
         if not len(sample) or not known.any():
             return None
         similar = share_label(labels[sample], labels[rows[known]])  # (sample, B')
@@ -84,3 +82,51 @@ class CodeBanks(nn.Module):
             inter += [term(images, text), term(texts, image)]
             intra += [term(images, image), term(texts, text)]
         return torch.stack(inter).mean(), torch.stack(intra).mean()
+
+
+class PairBank(nn.Module):
+    """One bank for each length, of pair codes; what is written carries no gradient (PGHMH, section 3, level 3)."""
+
+    def __init__(self, rows: int, lengths: Sequence[int]) -> None:
+        super().__init__()
+        self.lengths = tuple(lengths)
+        for bits in lengths:
+            self.register_buffer(f"pair_{bits}", torch.zeros(rows, bits))
+
+    def of(self, bits: int) -> Tensor:
+        """(N, bits)."""
+        return self.get_buffer(f"pair_{bits}")
+
+    def write(self, rows: Tensor, codes: Mapping[int, Tensor]) -> None:
+        """Keep the codes of these rows."""
+        for bits, own in codes.items():
+            self.of(bits)[rows] = own.detach()
+
+    def likelihood(
+        self, rows: Tensor, codes: Mapping[int, Tensor], labels: Tensor, generator: torch.Generator, how: Likelihood
+    ) -> dict[int, Tensor]:
+        """Of fresh codes of any mask against the pairs of all rows, by length; as ``CodeBanks.likelihood`` otherwise.
+
+        ``rows`` says whose the codes are. Empty where no row of the batch or of the sample has a label.
+        """
+        sample, known = _labelled_sample(rows, labels, generator, how.rows)
+        if not len(sample) or not known.any():
+            return {}
+        similar = share_label(labels[sample], labels[rows[known]])
+        return {
+            bits: bank_likelihood(
+                self.of(bits)[sample],
+                own[known],
+                similar,
+                logit_range=how.logit_range,
+                max_weight=how.max_positive_weight,
+            )
+            for bits, own in codes.items()
+        }
+
+
+def _labelled_sample(rows: Tensor, labels: Tensor, generator: torch.Generator, limit: int) -> tuple[Tensor, Tensor]:
+    """Rows drawn from those with a label, and which of ``rows`` have one (B,)."""
+    labelled = labels.any(1).nonzero().squeeze(1)
+    sample = labelled[torch.randperm(len(labelled), generator=generator)[:limit].to(rows.device)]
+    return sample, labels[rows].any(1)

@@ -20,6 +20,7 @@ from torch.nn.functional import cosine_similarity, normalize, silu
 from model.ssm import Mamba
 
 Across = Literal["item", "batch"]
+Sides = tuple[Tensor, Tensor]  # of image and text, (B, width) each
 
 
 class Affine(nn.Module):
@@ -121,6 +122,22 @@ class LengthOneFusion(nn.Module):
         return weights.repeat_interleave(values.shape[-1] // self.heads, dim=-1) * values
 
 
+class MapFusion(nn.Module):
+    """The released order of fusion (section 2.6) with ``LengthOneFusion``; what F gives is normalised first."""
+
+    def __init__(self, width: int, *, hidden: int = 2048, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.map = LengthOneFusion(width, hidden=hidden, dropout=dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, sides: Sides, present: tuple[bool, bool], anchor: Tensor | None) -> Sides:
+        """v and t (B, width), learned vectors in place of an absent one, and perhaps p -> vh and th."""
+        (image, text), (fused_image, fused_text) = sides, map(self.norm, self.map(*sides))
+        if anchor is not None:
+            fused_image = self.norm(self.map(fused_image, anchor)[0])
+        return 0.5 * (image + fused_image), 0.5 * (text + fused_text)
+
+
 class TokenFusion(nn.Module):
     """One pre-norm transformer layer over the few tokens of one item; a token that is absent is not there at all."""
 
@@ -128,10 +145,13 @@ class TokenFusion(nn.Module):
         super().__init__()
         self.layer = nn.TransformerEncoderLayer(width, heads, hidden, dropout, batch_first=True, norm_first=True)
 
-    def forward(self, *tokens: Tensor) -> list[Tensor]:
-        """(B, width) each -> (B, width) each."""
-        fused: Tensor = self.layer(torch.stack(tokens, dim=1))
-        return list(fused.unbind(1))
+    def forward(self, sides: Sides, present: tuple[bool, bool], anchor: Tensor | None) -> Sides:
+        """As ``MapFusion``; an absent side comes back as it was given."""
+        tokens = [side for side, there in zip(sides, present, strict=True) if there]
+        fused = self.layer(torch.stack(tokens if anchor is None else [*tokens, anchor], dim=1)).unbind(1)
+        if all(present):
+            return fused[0], fused[1]
+        return (fused[0], sides[1]) if present[0] else (sides[0], fused[0])
 
 
 def _scramble(x: Tensor) -> Tensor:

@@ -75,3 +75,22 @@ class MultiLengthHeads(nn.Module):
         """(B, width) -> (B, bits) logits."""
         logits: Tensor = self.heads[str(bits)](features)
         return logits
+
+
+class Decoders(nn.Module):
+    """From each code but the long one to that one's signs: D_K of PGHMH, section 2.7."""
+
+    def __init__(self, lengths: Sequence[int], long: int) -> None:
+        super().__init__()
+        self.lengths = tuple(bits for bits in lengths if bits != long)
+        self.decoders = nn.ModuleDict(
+            {
+                str(bits): nn.Sequential(nn.Linear(bits, long), nn.ReLU(), nn.Linear(long, long), nn.Tanh())
+                for bits in self.lengths
+            }
+        )
+
+    def forward(self, codes: Tensor, bits: int) -> Tensor:
+        """(B, bits) tanh codes -> (B, long)."""
+        decoded: Tensor = self.decoders[str(bits)](codes)
+        return decoded

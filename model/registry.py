@@ -10,6 +10,7 @@ METHODS = {
     "baseline-pair": "model.methods.baseline_pair",
     "itq": "model.methods.itq",
     "lsh": "model.methods.lsh",
+    "pghmh": "model.methods.pghmh",
     "prompthash": "model.methods.prompthash",
     "random": "model.methods.random_codes",
 }

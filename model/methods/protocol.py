@@ -119,7 +119,7 @@ class ReadingNetwork(Network, ABC):
 
     def image_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, vector_dim) of some rows."""
-        return self.read_images(_image_inputs(self, features, rows))
+        return self.read_images(image_inputs(self, features, rows))
 
     def text_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, vector_dim) of some rows."""
@@ -153,7 +153,7 @@ class FusingNetwork(Network, ABC):
 
     def pair_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, pair_dim) of some cached rows; a text of several chunks meets the image in each, and the mean counts."""
-        images = _image_inputs(self, features, rows)
+        images = image_inputs(self, features, rows)
         if self.text_tail is None:
             return self.read_pairs(images, features.texts[list(rows)], None)
         batch = _states(features).text_batch(rows)
@@ -170,9 +170,9 @@ def _parts(features: Features) -> Iterator[range]:
     return (range(start, min(start + READ, len(features))) for start in range(0, len(features), READ))
 
 
-def _image_inputs(network: Network, features: Features, rows: Sequence[int]) -> Tensor:
-    """Features or, where the network reads inside the image tower, states."""
-    return features.images[list(rows)] if network.image_tail is None else _states(features).image_batch(rows)
+def image_inputs(network: Network, features: Features, rows: Sequence[int], view: int = 0) -> Tensor:
+    """Features of some rows or, where the network reads inside the image tower, states."""
+    return features.images[list(rows)] if network.image_tail is None else _states(features).image_batch(rows, view)
 
 
 def _states(features: Features) -> States:
