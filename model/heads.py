@@ -69,6 +69,7 @@ class MultiLengthHeads(nn.Module):
 
     def __init__(self, width: int, lengths: Sequence[int]) -> None:
         super().__init__()
+        self.width = width
         self.heads = nn.ModuleDict({str(bits): nn.Linear(width, bits) for bits in lengths})
 
     def forward(self, features: Tensor, bits: int) -> Tensor:

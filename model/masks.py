@@ -20,6 +20,31 @@ Overlap = Callable[[Tensor, Tensor], Tensor]  # rows (A,) and (B,) -> (A, B), ho
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What the network makes of B inputs of one mask; (B, width) each but for the guess."""
+
+    fused: Tensor  # f
+    image: Tensor | None  # vh
+    text: Tensor | None  # th
+    anchor: Tensor | None  # p
+    guess: Tensor | None  # (B, C) class logits, where they are learned here
+
+    @property
+    def sides(self) -> tuple[Tensor | None, ...]:
+        """All of it."""
+        return self.fused, self.image, self.text, self.anchor, self.guess
+
+    def joined(self) -> Tensor:
+        """What is there in one tensor (B, ...)."""
+        return torch.cat([side for side in self.sides if side is not None], dim=1)
+
+    def parted(self, joined: Tensor) -> "Look":
+        """``joined`` taken apart again, for other rows of the same mask."""
+        parts = iter(joined.split([side.shape[1] for side in self.sides if side is not None], dim=1))
+        return Look(next(parts), *(None if side is None else next(parts) for side in self.sides[1:]))
+
+
+@dataclass(frozen=True, slots=True)
 class MaskedCodes:
     """Tanh codes of some items under one mask."""
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from model.evaluation.codes import CodeSet, Protocol
 from model.evaluation.figures import Figures, figures, figures_json
+from model.hasher import Modality
 
 CROSS_MODAL = ("image_to_text", "text_to_image")
 
@@ -31,6 +32,16 @@ class Result:
             for side in (self.whole, self.unseen)
         )
         return whole, unseen
+
+
+def masks_of(direction: str) -> tuple[list[str], list[str]]:
+    """What was there when the codes of query and database were made; figures of two masks are never averaged."""
+    query, database = direction.split("_to_")
+    return _mask(Modality(query)), _mask(Modality(database))
+
+
+def _mask(modality: Modality) -> list[str]:
+    return ["image", "text"] if modality is Modality.PAIR else [modality.value]
 
 
 def evaluate_codes(codes: CodeSet, advance: Callable[[int], None] = lambda rankings: None) -> Result:
@@ -70,6 +81,7 @@ def as_json(results: Sequence[Result]) -> dict[str, Any]:
     for result in results:
         for direction in result.whole:
             entry = {**_sides(result, direction), "captions": result.captions, "skipped": result.skipped}
+            entry["masks"] = dict(zip(("query", "database"), masks_of(direction), strict=True))
             lengths = tree.setdefault(result.protocol, {}).setdefault(direction, {})
             headline = lengths.setdefault(str(result.bits), entry)
             if headline is not entry:
@@ -96,6 +108,7 @@ def as_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """
     headings = ["protocol", "captions", "bits", "direction", "whole database", "worst to best tie order"]
     headings += ["unseen database", "P@10", "within radius 2", "found nothing", "chance"]
+    headings += ["query saw", "database saw"]
     headline = results[0].captions if results else ""
     rows = []
     for result in results:
@@ -105,7 +118,7 @@ def as_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         if set(CROSS_MODAL) <= set(result.whole):
             whole, unseen = result.mean
             shown = f"{unseen:.4f}" if result.unseen else ""
-            rows.append([*start, "mean of both cross-modal", f"{whole:.4f}", "", shown, "", "", "", ""])
+            rows.append([*start, "mean of both cross-modal", f"{whole:.4f}", "", shown, "", "", "", "", "", ""])
     return headings, rows
 
 
@@ -121,6 +134,7 @@ def _cells(result: Result, direction: str) -> list[str]:
         f"{whole.lookup.precision:.4f}",
         f"{whole.lookup.found_nothing:.1%}",
         " / ".join(f"{share:.3f}" for share in chance),
+        *(" + ".join(mask) for mask in masks_of(direction)),
     ]
 
 

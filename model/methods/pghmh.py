@@ -37,15 +37,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from encoders.protocol import Backbone
 from model.anchors import AnchorReader, Anchors, Inputs, TrueAnchors
 from model.banks import Likelihood, PairBank
-from model.errors import RecipeError
 from model.fusion import MapFusion, TokenFusion
 from model.hasher import Modality
 from model.heads import Decoders, InputLayer, MultiLengthHeads, ResidualMLP
 from model.losses import label_overlap, overlap_contrast, quantisation
-from model.masks import MASKS, MaskedCodes, contrast_masks, draw_masks, partial_consistency
+from model.masks import MASKS, Look, MaskedCodes, contrast_masks, draw_masks, partial_consistency
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
-from model.states import TextBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +107,12 @@ class Config:
             raise ValueError("out_of_fold: expected frozen towers, whose features it predicts from; set it to false")
         if self.reconstruction and not self.auxiliary_bits:
             raise ValueError("reconstruction: expected auxiliary_bits, the code that is reconstructed; found 0")
+        if self.token_attention and self.width % self.fusion_heads:
+            raise ValueError(f"fusion_heads: expected a divisor of width {self.width}, found {self.fusion_heads}")
+        if min(self.temperature, self.feature_temperature) <= 0:
+            raise ValueError("temperature and feature_temperature: expected more than 0")
         if self.image_views > 1 and not self.tuned_blocks:
             raise ValueError("image_views: expected tuned_blocks, features of frozen towers have one view")
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What the network makes of B inputs of one mask; (B, width) each but for the guess."""
-
-    fused: Tensor  # f
-    image: Tensor | None  # vh
-    text: Tensor | None  # th
-    anchor: Tensor | None  # p
-    guess: Tensor | None  # (B, C) class logits, where they are learned here
-
-    def of_texts(self, batch: TextBatch, texts: int) -> "Look":
-        """The mean over the chunks of each text."""
-        sides = (self.image, self.text, self.anchor, self.guess)
-        means = [None if side is None else batch.mean(side, texts) for side in sides]
-        return Look(batch.mean(self.fused, texts), *means)
 
 
 class Network(protocol.FusingNetwork, protocol.ReadingNetwork):
@@ -251,9 +236,7 @@ class Objective(protocol.Objective):
         if config.reconstruction:
             self.decoders = Decoders(config.bits, config.auxiliary_bits)
         self.folded = config.predicted_anchors and config.class_bank and config.out_of_fold and bool(network.names)
-        if self.folded:
-            if train.labels is None:
-                raise RecipeError("out_of_fold: expected training rows with labels, found none; set it to false")
+        if self.folded and train.labels is not None:
             self.register_buffer("guesses", train.labels.new_zeros(2, *train.labels.shape))
         if config.anchor and train.labels is not None:
             target_dim = config.width
@@ -316,9 +299,15 @@ class Objective(protocol.Objective):
             return network.look(images, None, None, classes)
         if network.text_tail is None or train.states is None:
             return network.look(images, train.texts[rows], None, classes)
-        batch = train.states.text_batch(places)
-        images, classes = (None if side is None else side[batch.owner] for side in (images, classes))
-        return network.look(images, batch.states, batch.tokens, classes).of_texts(batch, len(rows))
+        looks: list[Look] = []
+
+        def read(states: Tensor, tokens: Tensor, owner: Tensor) -> Tensor:
+            own = [None if side is None else side[owner] for side in (images, classes)]
+            looks.append(network.look(own[0], states, tokens, own[1]))
+            return looks[-1].joined()
+
+        joined = train.states.text_batch(places).vectors(read)
+        return looks[0].parted(joined)
 
     def _guessed(self, mask: Modality, rows: Tensor) -> Tensor | None:
         if not self.folded:

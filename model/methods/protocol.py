@@ -125,7 +125,7 @@ class ReadingNetwork(Network, ABC):
         """(B, vector_dim) of some rows."""
         if self.text_tail is None:
             return self.read_texts(features.texts[list(rows)], None)
-        batch = _states(features).text_batch(rows)
+        batch = states_of(features).text_batch(rows)
         return batch.vectors(lambda states, tokens, owner: self.read_texts(states, tokens))
 
 
@@ -156,8 +156,8 @@ class FusingNetwork(Network, ABC):
         images = image_inputs(self, features, rows)
         if self.text_tail is None:
             return self.read_pairs(images, features.texts[list(rows)], None)
-        batch = _states(features).text_batch(rows)
-        return batch.mean(self.read_pairs(images[batch.owner], batch.states, batch.tokens), len(rows))
+        batch = states_of(features).text_batch(rows)
+        return batch.vectors(lambda states, tokens, owner: self.read_pairs(images[owner], states, tokens))
 
     def logits(self, modality: Modality, vectors: Tensor, bits: int) -> Tensor:
         """Those of a pair as well."""
@@ -172,10 +172,15 @@ def _parts(features: Features) -> Iterator[range]:
 
 def image_inputs(network: Network, features: Features, rows: Sequence[int], view: int = 0) -> Tensor:
     """Features of some rows or, where the network reads inside the image tower, states."""
-    return features.images[list(rows)] if network.image_tail is None else _states(features).image_batch(rows, view)
+    return features.images[list(rows)] if network.image_tail is None else states_of(features).image_batch(rows, view)
 
 
-def _states(features: Features) -> States:
+def states_of(features: Features) -> States:
+    """The states inside the towers, which the rows were read with.
+
+    Raises:
+        ValueError: there are features alone.
+    """
     if features.states is None:
         raise ValueError("expected rows with states inside the towers, found features alone")
     return features.states

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from encoders.protocol import Backbone
 from encoders.registry import load_backbone
 from model.artifact import pack_logits
 from model.errors import ArtifactError
-from model.evaluation.published import COMPANY, PUBLISHED
+from model.evaluation.published import PUBLISHED
 from model.hasher import EncodedBatch, Modality
 from model.manifest import MANIFEST, read_manifest
 from model.methods.protocol import Features, Network
@@ -32,12 +32,11 @@ Vectors = Mapping[Modality, Tensor]  # of images and of texts, or of pairs
 class PublishedEncoder:
     """Codes of one length; encoders of other lengths of the same network share what it read."""
 
-    def __init__(
-        self, network: Network, backbone: Backbone, bits: int, cache_dir: Path | None = None, company: int = COMPANY
-    ) -> None:
+    def __init__(self, network: Network, backbone: Backbone, bits: int, cache_dir: Path | None = None) -> None:
         """States inside the towers are kept in ``cache_dir``, or for as long as this encoder lives."""
         self.bits = bits
-        self.company = company
+        config: Any = network.config  # each method's own
+        self.company: int = config.company
         self._own_cache = tempfile.TemporaryDirectory(prefix="crossbit-") if cache_dir is None else None
         cache_dir = cache_dir or Path(cast("tempfile.TemporaryDirectory[str]", self._own_cache).name)
         self._network = network.eval().requires_grad_(False).to(backbone.device)
