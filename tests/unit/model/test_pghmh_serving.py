@@ -84,8 +84,8 @@ def test_codes_are_the_same_alone_and_in_any_batch_and_order(hasher: Hasher, pic
     )
     assert np.array_equal(together.margins, backwards.margins[::-1])
     for encode, inputs in ((hasher.encode_images, pictures), (hasher.encode_texts, TEXTS)):
-        single = [encode([value]) for value in inputs]  # type: ignore[operator]  # of either kind
-        assert np.array_equal(encode(inputs).margins, np.concatenate([one.margins for one in single]))  # type: ignore[operator]
+        single = [encode([value]) for value in inputs]
+        assert np.array_equal(encode(inputs).margins, np.concatenate([one.margins for one in single]))
 
 
 def test_codes_are_the_same_with_and_without_the_cache(
