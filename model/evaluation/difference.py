@@ -23,6 +23,23 @@ Precisions = Mapping[tuple[int, int], NDArray[np.float64]]  # (seed, bits) -> (d
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """Which of a method's figures are looked at."""
+
+    protocol: str
+    directions: tuple[str, ...]
+
+
+LONE = Side("lone", CROSS_MODAL)
+MASKS = tuple(Side("paired", (direction,)) for direction in ("pair_to_pair", "image_to_pair", "text_to_pair"))
+PARTIAL = (  # queries of one side: against fused codes, and against what a method without such codes has there
+    (MASKS[1], Side("lone", ("image_to_text",))),
+    (MASKS[2], Side("lone", ("text_to_image",))),
+)
+CONTESTS = ((LONE, LONE), *((side, side) for side in MASKS), *PARTIAL)  # each mask alone, never a mean of two
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Of one method's mAP minus the other's, as a share of 1, for these trainings and this split."""
 
@@ -37,7 +54,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference(Estimate):
-    """What a method has more than the reference, under one protocol and over one database."""
+    """What a method has more than the reference over one database; each has a protocol and directions."""
 
     data: str
     captions: str
@@ -45,12 +62,21 @@ class Difference(Estimate):
     directions: list[str]
     method: str
     reference: str
+    reference_protocol: str
+    reference_directions: list[str]
     database: str  # all, or unseen
 
     @property
     def key(self) -> tuple[str, ...]:
         """What a later difference with the same values replaces."""
-        return (self.data, self.captions, self.protocol, self.method, self.reference, self.database)
+        sides = self.contest, self.method, self.reference, self.database
+        return (self.data, self.captions, self.protocol, *sides)
+
+    @property
+    def contest(self) -> str:
+        """What was compared: the directions, and those of the reference where they are others."""
+        own, other = (" and ".join(sides) for sides in (self.directions, self.reference_directions))
+        return own if own == other else f"{own} against {self.reference_protocol} {other}"
 
     @property
     def verdict(self) -> str:
@@ -60,29 +86,26 @@ class Difference(Estimate):
         return "worse" if self.upper < 0 else "no difference shown"
 
 
-def differences_of(
-    data: str,
-    captions: str,
-    reference: str,
-    outcomes: Outcomes,
-    *,
-    protocol: str = "lone",
-    directions: Sequence[str] = CROSS_MODAL,
-) -> list[Difference]:
-    """Of every method that can be compared with the reference, over the whole and the unseen database."""
+def differences_of(data: str, captions: str, reference: str, outcomes: Outcomes) -> list[Difference]:
+    """Of every method that can be compared with the reference, in each contest, over the whole and the unseen database.
+
+    A contest is held where both were measured in it: those of pairs among methods that fuse.
+    """
     found = []
-    for method, database in product([name for name in outcomes if name != reference], ("all", "unseen")):
-        sides = (outcomes[method], outcomes[reference])
-        estimate = paired_bootstrap(*sides, database, protocol=protocol, directions=directions)
+    methods = [name for name in outcomes if name != reference]
+    for (one, other), method, database in product(CONTESTS, methods, ("all", "unseen")):
+        estimate = paired_bootstrap(outcomes[method], outcomes[reference], database, one, other)
         if estimate is not None:
             found.append(
                 Difference(
                     data=data,
                     captions=captions,
-                    protocol=protocol,
-                    directions=list(directions),
+                    protocol=one.protocol,
+                    directions=list(one.directions),
                     method=method,
                     reference=reference,
+                    reference_protocol=other.protocol,
+                    reference_directions=list(other.directions),
                     database=database,
                     **asdict(estimate),
                 )
@@ -91,12 +114,7 @@ def differences_of(
 
 
 def paired_bootstrap(
-    one: Sequence[Outcome],
-    other: Sequence[Outcome],
-    database: str,
-    *,
-    protocol: str = "lone",
-    directions: Sequence[str] = CROSS_MODAL,
+    one: Sequence[Outcome], other: Sequence[Outcome], database: str, side: Side = LONE, other_side: Side = LONE
 ) -> Estimate | None:
     """``one`` minus ``other``: percentile bootstrap over queries, each of which keeps its values of both.
 
@@ -104,7 +122,7 @@ def paired_bootstrap(
     without a relevant item in a direction has no value there. Used are the lengths that both were measured at, and the
     seeds that both have at all of them. None where nothing is left, or where the queries were not the same.
     """
-    first, second = (_precisions(outcomes, database, protocol, directions) for outcomes in (one, other))
+    first, second = _precisions(one, database, side), _precisions(other, database, other_side)
     bits = sorted({length for _, length in first} & {length for _, length in second})
     seeds = [
         seed for seed in sorted({seed for seed, _ in first}) if _has(first, seed, bits) and _has(second, seed, bits)
@@ -112,7 +130,7 @@ def paired_bootstrap(
     pairs = [(first[pair], second[pair]) for pair in product(seeds, bits)]
     if not pairs or len({side.shape for pair in pairs for side in pair}) > 1:
         return None
-    apart = np.array([left - right for left, right in pairs]).reshape(len(seeds), len(bits) * len(directions), -1)
+    apart = np.array([left - right for left, right in pairs]).reshape(len(seeds), len(bits) * len(side.directions), -1)
     values = _by_query(apart)
     if not len(values):
         return None
@@ -121,12 +139,12 @@ def paired_bootstrap(
     return Estimate(_rounded(values.mean()), _rounded(lower), _rounded(upper), by_seed, len(seeds), len(values), bits)
 
 
-def _precisions(outcomes: Sequence[Outcome], database: str, protocol: str, directions: Sequence[str]) -> Precisions:
+def _precisions(outcomes: Sequence[Outcome], database: str, side: Side) -> Precisions:
     """Of the outcomes that have every one of the directions."""
     found = {}
     for one in outcomes:
-        scores = {score.direction: _listed(score, database) for score in one.scores if score.protocol == protocol}
-        listed = [scores.get(direction) for direction in directions]
+        scores = {score.direction: _listed(score, database) for score in one.scores if score.protocol == side.protocol}
+        listed = [scores.get(direction) for direction in side.directions]
         if None not in listed:
             found[one.seed, one.bits] = np.array(listed, dtype=np.float64)
     return found

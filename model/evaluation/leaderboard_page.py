@@ -48,8 +48,8 @@ def write_board(out: Path, rows: Sequence[Row], p_values: PValues, differences: 
 
 
 def board_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows for the command line: cross-modal figures, best first in each group."""
-    crossing = [row for row in rows if row.direction in CROSS_MODAL]
+    """Headings and rows for the command line: cross-modal figures and those of pairs, best first in each group."""
+    crossing = [row for row in rows if row.direction in CROSS_MODAL or row.protocol == "paired"]
     crossing.sort(key=lambda row: (row.protocol, row.bits, row.direction, row.database, -row.map_expected_mean))
     headings = ["protocol", "bits", "direction", "database", "method", "mAP", "seeds"]
     cells = [
@@ -62,7 +62,7 @@ def board_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of one reference's differences, in points of mAP; the method that is most above it first."""
     headings = ["method", "database", f"points above {differences[0].reference}", "95 % interval", "by seed"]
-    headings += ["seeds", "queries", "bits", "verdict"]
+    headings += ["seeds", "queries", "bits", "verdict", "direction"]
     cells = [
         [
             one.method,
@@ -74,8 +74,10 @@ def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list
             f"{one.queries:,}",
             ", ".join(map(str, one.bits)),
             one.verdict,
+            one.contest,
         ]
-        for one in _by_level(differences)
+        for contest in dict.fromkeys(one.contest for one in differences)
+        for one in _by_level([one for one in differences if one.contest == contest])
     ]
     return headings, cells
 
@@ -108,6 +110,7 @@ def _section(rows: Sequence[Row], data: str, captions: str, protocol: str, p_val
         "protocol": protocol,
         "lengths": lengths,
         "sorted_at": headline,
+        "leading": " and ".join(_leading(mine)),
         "figure": chart(_figure(rows, data, captions)) if protocol == "lone" else None,
         "lines": [
             {
@@ -138,8 +141,8 @@ def _contests(differences: Sequence[Difference], data: str, captions: str, proto
     """What the page shows of each reference."""
     here = [one for one in differences if (one.data, one.captions, one.protocol) == (data, captions, protocol)]
     contests = []
-    for reference in sorted({one.reference for one in here}):
-        mine = [one for one in here if one.reference == reference]
+    for reference, contest in dict.fromkeys((one.reference, one.contest) for one in here):
+        mine = [one for one in here if (one.reference, one.contest) == (reference, contest)]
         headings, cells = difference_table(mine)
         ranges = {
             f"{one.method}, {DATABASES[one.database]}": (100 * one.lower, 100 * one.mean, 100 * one.upper)
@@ -151,7 +154,7 @@ def _contests(differences: Sequence[Difference], data: str, captions: str, proto
                 "headings": headings,
                 "lines": cells,
                 "figure": chart(plots.brackets(ranges, x=f"points of mAP above {reference}", level=0)),
-                "directions": " and ".join(sorted({direction for one in mine for direction in one.directions})),
+                "directions": contest,
             }
         )
     return contests
@@ -167,13 +170,17 @@ def _points(share: float) -> str:
 
 
 def _cells(rows: Sequence[Row], method: str, lengths: Sequence[int]) -> list[tuple[str, str]]:
-    directions = [row.direction for row in rows]
-    crossing = tuple(one for one in CROSS_MODAL if one in directions) or tuple(sorted(set(directions)))
     whole, unseen = (
-        [_figures(_pick(rows, method, database, bits, crossing)) or NONE for bits in lengths]
+        [_figures(_pick(rows, method, database, bits, _leading(rows))) or NONE for bits in lengths]
         for database in ("all", "unseen")
     )
     return list(zip(whole, unseen, strict=True))
+
+
+def _leading(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The directions whose mean stands in front: both cross-modal ones, or pair_to_pair; other masks stand apart."""
+    found = {row.direction for row in rows}
+    return tuple(one for one in CROSS_MODAL if one in found) or tuple(sorted(found & {"pair_to_pair"} or found))
 
 
 def _pick(rows: Sequence[Row], method: str, database: str, bits: int, directions: Sequence[str]) -> list[Row]:

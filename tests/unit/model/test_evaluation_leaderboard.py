@@ -15,7 +15,7 @@ from tiny_home import make_archive
 from model.errors import ArchiveError, RecipeError
 from model.evaluation import difference
 from model.evaluation.compare import Outcome, Score, encode_rate, measure_label_only, read_outcome
-from model.evaluation.difference import Difference, Estimate, differences_of, paired_bootstrap
+from model.evaluation.difference import MASKS, Difference, Estimate, differences_of, paired_bootstrap
 from model.evaluation.leaderboard import (
     CONTROL,
     Row,
@@ -278,10 +278,10 @@ def test_other_protocols_and_directions_are_compared_by_name() -> None:
         lone = measured([0.5] * 3)
         return [replace(lone, scores=[*lone.scores, Score("paired", "pair_to_pair", level, None, [level] * 3, None)])]
 
-    found = paired_bootstrap(fused(0.8), fused(0.6), "all", protocol="paired", directions=("pair_to_pair",))
+    found = paired_bootstrap(fused(0.8), fused(0.6), "all", MASKS[0], MASKS[0])
     assert found is not None
     assert found.mean == 0.2
-    missing = paired_bootstrap(fused(0.8), level_at(0.5), "all", protocol="paired", directions=("pair_to_pair",))
+    missing = paired_bootstrap(fused(0.8), level_at(0.5), "all", MASKS[0], MASKS[0])
     assert missing is None
 
 
@@ -292,6 +292,48 @@ def test_every_method_but_the_reference_is_compared_over_both_databases() -> Non
         **dict.fromkeys([("y", "all"), ("y", "unseen")], "worse"),
         **dict.fromkeys([("z", "all"), ("z", "unseen")], "no difference shown"),
     }
+
+
+def of_masks(**levels: float) -> list[Outcome]:
+    """Every direction at its level, the lone ones at 0.5."""
+    shown = {"pair_to_pair": 0.5, "image_to_pair": 0.5, "text_to_pair": 0.5, "text_to_text": 0.5, **levels}
+    paired = [Score("paired", name, level, None, [level] * 3, None) for name, level in shown.items()]
+    return [replace(one, scores=[*one.scores, *paired]) for one in [measured([0.5] * 3)]]
+
+
+def test_every_mask_is_compared_on_its_own() -> None:
+    outcomes = {"late": of_masks(), "x": of_masks(pair_to_pair=0.7, image_to_pair=0.4)}
+    found = {one.contest: one.mean for one in differences_of("d", "title", "late", outcomes) if one.database == "all"}
+    assert found == {
+        "image_to_text and text_to_image": 0.0,
+        "pair_to_pair": 0.2,
+        "image_to_pair": -0.1,
+        "text_to_pair": 0.0,
+        "image_to_pair against lone image_to_text": -0.1,
+        "text_to_pair against lone text_to_image": 0.0,
+    }
+
+
+def test_partial_queries_are_compared_with_a_reference_that_does_not_fuse() -> None:
+    outcomes = {"baseline": [measured([0.3] * 3)], "x": of_masks(image_to_pair=0.6)}
+    found = differences_of("d", "title", "baseline", outcomes)
+    contests = {one.contest: one.mean for one in found if one.protocol == "paired"}
+    assert contests == {
+        "image_to_pair against lone image_to_text": 0.3,
+        "text_to_pair against lone text_to_image": 0.2,
+    }
+    assert len({one.key for one in found}) == len(found)
+
+
+def test_the_board_averages_no_two_masks() -> None:
+    outcomes = {name: of_masks(pair_to_pair=level) for name, level in (("late", 0.6), ("x", 0.8))}
+    rows = [row for name, found in outcomes.items() for row in rows_of("d", "title", name, found)]
+    page = leaderboard_page(rows, {}, differences_of("d", "title", "late", outcomes))
+    section = page[page.index("paired protocol") :]
+    assert "<h3>pair_to_pair</h3>" in section
+    assert '<td class="lead-figure">0.800</td>' in section  # 0.575 with the other masks in it
+    _, cells = board_table(rows)
+    assert ["paired", "64", "pair_to_pair", "all", "x", "0.800", "1"] in cells
 
 
 def test_a_later_difference_replaces_that_of_the_same_methods(tmp_path: Path) -> None:
@@ -345,7 +387,7 @@ def test_the_page_ranks_methods_and_sets_the_control_apart() -> None:
 
 def test_the_page_shows_how_far_methods_are_from_the_reference() -> None:
     page = leaderboard_page(board("x", 0.6) + board(), {}, differences(("x", 0.6)))
-    assert "<h3>Against baseline</h3>" in page
+    assert "<h3>Against baseline: image_to_text and text_to_image</h3>" in page
     assert "x, unseen" in page[page.index("<svg") :]
     assert "conditional on these trainings and this split" in page
     assert "Against" not in leaderboard_page(board("x", 0.6) + board(), {}, [])
@@ -379,7 +421,7 @@ def test_the_command_line_shows_differences_in_points_the_largest_first() -> Non
         ["itq", "whole", "-20.00"],
         ["itq", "unseen", "-10.00"],
     ]
-    assert cells[0][4:] == ["+10.00, +10.00, +10.00", "3", "60", "16, 64", "better"]
+    assert cells[0][4:] == ["+10.00, +10.00, +10.00", "3", "60", "16, 64", "better", "image_to_text and text_to_image"]
 
 
 @pytest.mark.parametrize("method", [*FLOORS, "baseline"])
