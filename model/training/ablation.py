@@ -47,6 +47,27 @@ class Ablation:
 
 
 ABLATIONS = {
+    "pghmh": Ablation(  # of the label-free build (section 6.2 of its specification): the release has no such parts
+        lone="pghmh",
+        oracle="pghmh-published",
+        parts={
+            "anchors": (("predicted_anchors",), ()),
+            "attention": (("token_attention",), ()),  # else F as released
+            "bank": (("class_bank",), ()),
+            "u": (("sample_token",), ()),
+            "shuffled names": (("shuffled_names",), ()),
+        },
+        rows={
+            "lite": (),
+            "bank without u": ("anchors", "attention", "bank"),
+            "u without bank": ("anchors", "attention", "u"),
+            "released F": ("anchors", "bank", "u"),
+            "shuffled class names": ("anchors", "attention", "bank", "u", "shuffled names"),
+            "full": ("anchors", "attention", "bank", "u"),
+        },
+        budget=((), ()),
+        caption="PGHMH-style re-implementation on {data}; not a reproduction",
+    ),
     "prompthash": Ablation(
         lone="prompthash",
         oracle="prompthash-published",

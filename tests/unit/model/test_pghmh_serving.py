@@ -15,11 +15,13 @@ from model.artifact import load_hasher
 from model.errors import ModalityError
 from model.evaluation.codes import CodeSet, encode_codes
 from model.evaluation.compare import measure_label_only
-from model.evaluation.report import inspect
+from model.evaluation.report import build_report, inspect
+from model.evaluation.report_page import report_page
 from model.evaluation.results import as_json, as_table, evaluate_codes
 from model.hasher import EncodedBatch, Hasher, Modality
 from model.images import decode_image
 from model.items import ItemArchive
+from model.manifest import read_manifest
 from model.training.pipeline import Folders
 
 BITS = 64
@@ -161,6 +163,18 @@ def test_agreement_within_label_sets_is_looked_at_for_every_mask(codes: CodeSet)
     leaks = inspect(codes).leaks
     assert set(leaks) == set(Modality)
     assert not any(check.alarm for check in leaks.values())
+
+
+def test_the_report_has_a_table_for_each_protocol(artifact: Path, codes: CodeSet, archive: ItemArchive) -> None:
+    if artifact.name != "lite":
+        pytest.skip("one page says it")
+    evaluated = [(one, evaluate_codes(one)) for one in (codes, codes.paired())]
+    page = report_page(build_report(evaluated, archive, read_manifest(artifact), 1.0))
+    assert "lone protocol: mAP@all" in page
+    paired = page[page.index("paired protocol: mAP@all") :]
+    assert "<td>image_to_pair</td>" in paired
+    assert "<td>image + text</td>" in paired
+    assert "No leak alarm for pair codes of 64 bits" in page
 
 
 def test_one_that_does_not_fuse_still_refuses(archive: ItemArchive, folders: Folders) -> None:
