@@ -29,7 +29,10 @@ class Ablation:
         Raises:
             RecipeError: one of them is not a value of both builds.
         """
-        lone, oracle = ([f"backbone={DEFAULT_BACKBONE}", *overrides, *self._switches(row, build)] for build in range(2))
+        lone, oracle = (
+            [f"backbone={DEFAULT_BACKBONE}", *self.budget[build], *overrides, *self._switches(row, build)]
+            for build in range(2)
+        )
         published = load_recipe(self.oracle, oracle)
         yield Mode.LONE, load_recipe(self.lone, lone)
         yield Mode.ORACLE, published
@@ -47,27 +50,6 @@ class Ablation:
 
 
 ABLATIONS = {
-    "pghmh": Ablation(  # of the label-free build (section 6.2 of its specification): the release has no such parts
-        lone="pghmh",
-        oracle="pghmh-published",
-        parts={
-            "anchors": (("predicted_anchors",), ()),
-            "attention": (("token_attention",), ()),  # else F as released
-            "bank": (("class_bank",), ()),
-            "u": (("sample_token",), ()),
-            "shuffled names": (("shuffled_names",), ()),
-        },
-        rows={
-            "lite": (),
-            "bank without u": ("anchors", "attention", "bank"),
-            "u without bank": ("anchors", "attention", "u"),
-            "released F": ("anchors", "bank", "u"),
-            "shuffled class names": ("anchors", "attention", "bank", "u", "shuffled names"),
-            "full": ("anchors", "attention", "bank", "u"),
-        },
-        budget=((), ()),
-        caption="PGHMH-style re-implementation on {data}; not a reproduction",
-    ),
     "prompthash": Ablation(
         lone="prompthash",
         oracle="prompthash-published",

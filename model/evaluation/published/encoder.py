@@ -91,4 +91,4 @@ def load_published(folder: Path, bits: int, device: str, cache_dir: Path | None 
         network.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{folder / MANIFEST} and its weights do not fit together: {error}") from error
-    return PublishedEncoder(network, backbone, bits, cache_dir, getattr(config, "company", COMPANY))
+    return PublishedEncoder(network, backbone, bits, cache_dir)
