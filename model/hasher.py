@@ -63,7 +63,9 @@ class Hasher(Protocol):
         """Encode texts; a text longer than the context is cut or chunked as the model says, and counted."""
 
     def encode_pairs(self, images: "Sequence[Image]", texts: Sequence[str]) -> EncodedBatch:
-        """Encode one fused code for each image with its text.
+        """Encode one fused code for each image with its text; empty sequences give an empty batch.
+
+        Of a method that fuses, the codes of images and of texts alone lie in the same Hamming space as these.
 
         Raises:
             ModalityError: the method does not fuse.
