@@ -156,7 +156,9 @@ def _run_epoch(
     for index, batch in enumerate(batches):
         step = (epoch - 1) * len(batches) + index
         rate = learning_rate(recipe.optimiser, step, steps)
-        for name, value in _step(recipe, state, batch, rate, generator, _Place(epoch, step, rows.ids)).items():
+        for name, value in _step(
+            recipe, state, batch.to(rows.images.device), rate, generator, _Place(epoch, step, rows.ids)
+        ).items():
             sums[name] = sums.get(name, 0.0) + value
         advance(epoch - 1 + (index + 1) / len(batches))
     state.network.eval()

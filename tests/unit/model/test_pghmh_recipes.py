@@ -8,7 +8,6 @@ import tiny_clip
 from model.artifact import load_hasher
 from model.hasher import Modality
 from model.items import ItemArchive
-from model.training.ablation import ablation_of
 from model.training.recipe import load_recipe
 
 PUBLISHED = ("pghmh-mirflickr25k", "pghmh-nuswide", "pghmh-coco")
@@ -38,21 +37,3 @@ def test_the_shipped_ones_are_the_two_label_free_forms() -> None:
     assert load_recipe("pghmh").config.predicted_anchors
     assert not load_recipe("pghmh-lite").config.predicted_anchors
     assert not load_recipe("pghmh-lite").config.token_attention
-
-
-@pytest.mark.parametrize(
-    ("row", "off"),
-    [
-        ("lite", {"predicted_anchors", "token_attention", "class_bank", "sample_token", "shuffled_names"}),
-        ("bank without u", {"sample_token", "shuffled_names"}),
-        ("u without bank", {"class_bank", "shuffled_names"}),
-        ("released F", {"token_attention", "shuffled_names"}),
-        ("shuffled class names", set()),
-        ("full", {"shuffled_names"}),
-    ],
-)
-def test_ablation_rows_switch_the_parts_of_section_6_2(row: str, off: set[str]) -> None:
-    ablation = ablation_of("pghmh")
-    _, lone = next(iter(ablation.recipes(row, [])))
-    keys = [key for own, _ in ablation.parts.values() for key in own]
-    assert {key for key in keys if not getattr(lone.config, key)} == off
