@@ -28,7 +28,7 @@ def ablate(
     ] = "openclipart",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Training seeds of each row: 0 to N - 1.")] = 3,
     bits: Annotated[str, typer.Option(help="Code lengths, separated by commas.")] = "16,32,64",
-    epochs: Annotated[int, typer.Option(min=1, help="Of every training; the last one is kept.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Of every training; the last one is kept.")] = 10,
     rows: Annotated[str, typer.Option(help="Rows, separated by commas; all if left out.")] = "",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the recipes of both builds; repeatable.")
