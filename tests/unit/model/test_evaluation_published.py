@@ -157,7 +157,7 @@ def test_vectors_are_made_in_companies_of_consecutive_rows(backbone: Backbone, f
     assert SMALL.company == 128  # as released
     own = network(backbone, dataclasses.replace(SMALL, company=4))
     with torch.no_grad():
-        images, texts = own.vectors(features[0])
+        images, texts = own.vectors(features[0]).values()
     parts = [joint(own, features[0], rows) for rows in ([0, 1, 2, 3], [4, 5, 6, 7], [8])]
     assert torch.equal(images, torch.cat([part.image for part in parts]))
     assert torch.equal(texts, torch.cat([part.text for part in parts]))
