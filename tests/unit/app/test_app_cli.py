@@ -215,7 +215,16 @@ def test_search_goes_across_modalities_and_filters(built: Ended, run: Run) -> No
             ["train", "baseline", "--data", "tiny"],
             "baseline needs at least 200 items with an image and a text, found 50",
         ),
-        (["train", "magic"], "expected a .toml file or one of baseline, baseline-pair, itq,"),
+        (
+            ["train", "magic"],
+            "expected a .toml file or one of "
+            "baseline, baseline-pair, itq, lsh, pghmh, "
+            "pghmh-coco, pghmh-lite, pghmh-mirflickr25k, pghmh-nuswide, pghmh-published, "
+            "prompthash, prompthash-coco, prompthash-mirflickr25k, prompthash-nuswide, prompthash-published, "
+            "prompthash-published-coco, prompthash-published-mirflickr25k, prompthash-published-nuswide, "
+            "prompthash-tuned, random"
+            ", found 'magic'",
+        ),
         (["evaluate", "x"], "no artifact named 'x'; known: first, second"),
         (["serve", "--host", "0.0.0.0"], "expected a loopback address"),  # noqa: S104 - refused
     ],
