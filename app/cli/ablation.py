@@ -1,4 +1,4 @@
-"""`crossbit ablate`: the published ablation of a method, as served and as released, side by side."""
+"""`crossbit ablate`: the ablation of a method, as served and as released, side by side."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,13 +22,13 @@ cli = typer.Typer()
 
 @cli.command(rich_help_panel=DATA_AND_MODELS)
 def ablate(
-    method: Annotated[str, typer.Argument(help="A method with a published ablation: prompthash.")],
+    method: Annotated[str, typer.Argument(help="A method with an ablation: prompthash, pghmh.")],
     data_set: Annotated[
         str, typer.Option("--data", "--dataset", help="Name of the data set; it needs labels.")
     ] = "openclipart",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Training seeds of each row: 0 to N - 1.")] = 3,
     bits: Annotated[str, typer.Option(help="Code lengths, separated by commas.")] = "16,32,64",
-    epochs: Annotated[int, typer.Option(min=1, help="Of every training; the last one is kept.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Of every training; the last one is kept.")] = 30,
     rows: Annotated[str, typer.Option(help="Rows, separated by commas; all if left out.")] = "",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the recipes of both builds; repeatable.")
@@ -78,7 +78,7 @@ def _cell(
     known: "Sequence[Cell]",
 ) -> "Cell":
     """The known measurement, or one of a training that is found, finished or made now."""
-    from model.evaluation.ablation import Mode, Places, measure_lone, measure_published
+    from model.evaluation.ablation import Mode, Places, measure_published, measure_served
     from model.evaluation.codes import evaluated_items
     from model.training.contest import entry_name
 
@@ -90,6 +90,6 @@ def _cell(
     total = len(lengths) * sum(map(len, evaluated_items(archive, recipe.captions)))
     with progress(f"{row}, seed {recipe.seed}: {mode} codes", total) as advance:
         places = Places(settings.device, settings.home / "cache")
-        if mode is Mode.LONE:
-            return measure_lone(row, artifact, archive, lengths, places, advance)
+        if mode is Mode.SERVED:
+            return measure_served(row, artifact, archive, lengths, places, advance)
         return measure_published(row, mode, artifact, archive, lengths, places, advance)

@@ -1,14 +1,14 @@
 """What an ablation measures, and its table: the same rows as served and as released, side by side.
 
 A cell is one training of one row, measured in one mode at every code length. Modes say what the encoder was given:
-``lone`` codes saw their own input alone; the others come from the build as released, which fuses an item's image with
-its text, and is told its true labels (``oracle``), those of a random other item (``other``), or none, in training as in
-evaluation (``fused``).
+``served`` codes saw nothing but what their direction names, a lone image, a lone text or a pair; the others come from
+the build as released, which fuses an item's image with its text, and is told its true labels (``oracle``), those of a
+random other item (``other``), or none, in training as in evaluation (``fused``).
 """
 
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,28 +20,35 @@ from model.errors import ArchiveError
 from model.evaluation.codes import CodeSet, encode_codes
 from model.evaluation.oracle import Prompts, encode_oracle_codes
 from model.evaluation.published.encoder import load_published
-from model.evaluation.results import CROSS_MODAL, evaluate_codes
+from model.evaluation.results import evaluate_codes
+from model.hasher import Modality
 from model.items import ItemArchive
 from model.manifest import read_manifest
 
 Advance = Callable[[int], None]
-SHORT = {"image_to_text": "I2T", "text_to_image": "T2I"}
+SHORT = {  # what is measured of those that a mode has, in the order of the tables
+    "pair_to_pair": "P2P",
+    "image_to_pair": "I2P",
+    "text_to_pair": "T2P",
+    "image_to_text": "I2T",
+    "text_to_image": "T2I",
+}
 
 
 class Mode(StrEnum):
     """What the encoder was given."""
 
-    LONE = "lone"
+    SERVED = "served"
     ORACLE = "oracle"
     OTHER = "other"
     FUSED = "fused"
 
 
 MODES = {
-    Mode.ORACLE: "M0: image, text and the true labels of each item, as published",
+    Mode.ORACLE: "as published: image, text and the true labels of each item",
     Mode.OTHER: "control: the same, with the labels of a random other item",
-    Mode.FUSED: "M1: image and text of each item, no label",
-    Mode.LONE: "M2: the input alone, as served",
+    Mode.FUSED: "the same build without labels: image and text of each item",
+    Mode.SERVED: "as served: what the direction names, no label",
 }
 
 
@@ -76,18 +83,21 @@ class Places:
     cache: Path
 
 
-def measure_lone(
+def measure_served(
     row: str, artifact: Path, archive: ItemArchive, lengths: Sequence[int], places: Places, advance: Advance
 ) -> Cell:
-    """Lone codes of query and database items, through the artifact's ``Hasher``."""
+    """Codes of query and database items through the artifact's ``Hasher``: lone ones, and fused ones if it fuses."""
     variant = read_manifest(artifact).data["captions"]
-    codes = (
-        encode_codes(
-            load_hasher(artifact, bits, places.device, places.cache), archive, captions=variant, advance=advance
-        )
-        for bits in lengths
-    )
-    return _measured(row, Mode.LONE, artifact, codes)
+
+    def sets() -> Iterator[CodeSet]:
+        for bits in lengths:
+            hasher = load_hasher(artifact, bits, places.device, places.cache)
+            codes = encode_codes(hasher, archive, captions=variant, advance=advance)
+            yield codes
+            if Modality.PAIR in codes.database:
+                yield codes.paired()
+
+    return _measured(row, Mode.SERVED, artifact, sets())
 
 
 def measure_published(
@@ -159,7 +169,8 @@ def _measured(row: str, mode: Mode, artifact: Path, sets: Iterable[CodeSet]) -> 
                 round(result.whole[direction].map_all.expected, 6),
                 round(result.unseen[direction].map_all.expected, 6),
             )
-            for direction in CROSS_MODAL
+            for direction in SHORT
+            if direction in result.whole
         ]
     recipe = tomllib.loads(training["recipe"])
     return Cell(

@@ -12,6 +12,8 @@ from model.evaluation.leaderboard import headline_bits
 from model.evaluation.results import CROSS_MODAL
 
 GREY = "#7a8088"  # readable on light and dark pages
+COMPARED = (Mode.ORACLE, Mode.SERVED)
+LEGEND = "P2P ranks pairs for a pair, I2P and T2P pairs for one side, I2T and T2I lone codes for lone codes"
 DATABASES = {"whole": "whole database", "unseen": "unseen database"}
 NONE = "-"
 
@@ -28,14 +30,14 @@ def write_ablation(out: Path, method: str, caption: str, cells: Sequence[Cell]) 
 
 
 def ablation_markdown(method: str, caption: str, cells: Sequence[Cell]) -> str:
-    """The rows of the paper as served and as released, then what the full method loses mode by mode."""
+    """The rows as served and as released, then what the full method loses mode by mode."""
     seeds, epochs = sorted({cell.seed for cell in cells}), sorted({cell.epochs for cell in cells})
     parts = [
         f"# Ablation of `{method}`",
         f"{caption}. mAP@all, expected over ties, mean ± sample standard deviation over {len(seeds)} seeds, "
         f"{', '.join(map(str, epochs))} epochs. `oracle` codes were told the true labels of what they encode and are "
-        "no retrieval result; `lone` codes saw their own input alone.",
-        f"![mAP of each row, oracle and lone](ablation-{method}.svg)",
+        f"no retrieval result; `served` codes saw what the direction names and nothing else. {LEGEND}.",
+        f"![mAP of each row, oracle and served](ablation-{method}.svg)",
     ]
     for database, title in DATABASES.items():
         parts += [f"## Rows, {title}", _table(*ablation_table(cells, database))]
@@ -44,33 +46,29 @@ def ablation_markdown(method: str, caption: str, cells: Sequence[Cell]) -> str:
 
 
 def ablation_table(cells: Sequence[Cell], database: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: direction and row of the paper, oracle and lone figures side by side."""
+    """Headings and rows: direction and row, oracle and served figures side by side."""
     lengths = _lengths(cells)
-    headings = ["direction", "row", *(f"{mode} {bits}" for mode in (Mode.ORACLE, Mode.LONE) for bits in lengths)]
-    rows = [
-        [
-            SHORT[direction],
-            row,
-            *(
-                _figure(cells, row, mode, bits, (direction,), database)
-                for mode in (Mode.ORACLE, Mode.LONE)
-                for bits in lengths
-            ),
-        ]
-        for direction in CROSS_MODAL
-        for row in dict.fromkeys(cell.row for cell in cells)
-    ]
+    columns = [(mode, bits) for mode in COMPARED for bits in lengths]
+    headings = ["direction", "row", *(f"{mode} {bits}" for mode, bits in columns)]
+    rows = []
+    for direction in _directions(cells):
+        for row in dict.fromkeys(cell.row for cell in cells):
+            found = [_figure(cells, row, mode, bits, (direction,), database) for mode, bits in columns]
+            if any(one != NONE for one in found):
+                rows.append([SHORT[direction], row, *found])
     return headings, rows
 
 
 def modes_table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: what the last row's encoder was given, mean of both directions."""
+    """Headings and rows: what the last row's encoder was given; the mean of I2T and T2I, pairs apart."""
     lengths, full = _lengths(cells), cells[-1].row
-    headings = ["mode", *(f"{bits} bits, {database}" for bits in lengths for database in DATABASES)]
-    rows = [
-        [what, *(_figure(cells, full, mode, bits, CROSS_MODAL, base) for bits in lengths for base in DATABASES)]
-        for mode, what in MODES.items()
-    ]
+    headings = ["given", "direction", *(f"{bits} bits, {database}" for bits in lengths for database in DATABASES)]
+    rows = []
+    for mode, what in MODES.items():
+        for name, directions in _groups(cells).items():
+            found = [_figure(cells, full, mode, bits, directions, base) for bits in lengths for base in DATABASES]
+            if any(one != NONE for one in found):
+                rows.append([what, name, *found])
     return headings, rows
 
 
@@ -85,31 +83,43 @@ def _figure(cells: Sequence[Cell], row: str, mode: Mode, bits: int, directions: 
 def _values(
     cells: Sequence[Cell], row: str, mode: Mode, bits: int, directions: tuple[str, ...], database: str
 ) -> list[float]:
-    """One for each seed: the mean over the directions."""
-    return [
-        float(
-            np.mean(
-                [getattr(one, database) for one in cell.figures if one.bits == bits and one.direction in directions]
-            )
-        )
+    """One for each seed that has the directions: their mean."""
+    found = [
+        [getattr(one, database) for one in cell.figures if one.bits == bits and one.direction in directions]
         for cell in cells
         if (cell.row, cell.mode) == (row, mode)
     ]
+    return [float(np.mean(values)) for values in found if values]
 
 
 def _picture(cells: Sequence[Cell]) -> str:
     bits = headline_bits(_lengths(cells))
+    name, directions = next(iter(_groups(cells).items()))
     panels = {
         DATABASES[database]: {
             str(mode): {
-                row: _values(cells, row, mode, bits, CROSS_MODAL, database)
+                row: _values(cells, row, mode, bits, directions, database)
                 for row in dict.fromkeys(cell.row for cell in cells)
             }
-            for mode in (Mode.ORACLE, Mode.LONE)
+            for mode in COMPARED
         }
         for database in DATABASES
     }
-    return plots.coloured(plots.rows_of_dots(panels, x=f"mAP@all at {bits} bits, mean of both directions"), GREY)
+    return plots.coloured(plots.rows_of_dots(panels, x=f"mAP@all at {bits} bits, {name}"), GREY)
+
+
+def _directions(cells: Sequence[Cell]) -> list[str]:
+    found = {one.direction for cell in cells for one in cell.figures}
+    return [direction for direction in SHORT if direction in found]
+
+
+def _groups(cells: Sequence[Cell]) -> dict[str, tuple[str, ...]]:
+    """Name -> directions whose mean is taken: of lone codes both, of pairs none, as they saw different things."""
+    found = _directions(cells)
+    groups: dict[str, tuple[str, ...]] = {SHORT[one]: (one,) for one in found if one not in CROSS_MODAL}
+    if set(CROSS_MODAL) <= set(found):
+        groups["mean of I2T and T2I"] = CROSS_MODAL
+    return groups
 
 
 def _lengths(cells: Iterable[Cell]) -> list[int]:

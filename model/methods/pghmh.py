@@ -105,8 +105,11 @@ class Config:
             raise ValueError("predicted_anchors: expected class_bank or sample_token, which anchors are made of")
         if self.predicted_anchors and self.out_of_fold and self.tuned_blocks:
             raise ValueError("out_of_fold: expected frozen towers, whose features it predicts from; set it to false")
-        if self.reconstruction and not self.auxiliary_bits:
-            raise ValueError("reconstruction: expected auxiliary_bits, the code that is reconstructed; found 0")
+        if self.reconstruction and (not self.auxiliary_bits or set(self.bits) == {self.auxiliary_bits}):
+            raise ValueError(
+                "reconstruction: expected auxiliary_bits, the code that is reconstructed, and bits that differ from "
+                f"it, found {self.auxiliary_bits} and {self.bits}; set reconstruction to 0 to do without"
+            )
         if self.token_attention and self.width % self.fusion_heads:
             raise ValueError(f"fusion_heads: expected a divisor of width {self.width}, found {self.fusion_heads}")
         if min(self.temperature, self.feature_temperature) <= 0:

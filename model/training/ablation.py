@@ -1,7 +1,8 @@
-"""The published ablations: which parts of a method are on in each row, as served and as released.
+"""Ablations: which parts of a method are on in each row, as served and as released.
 
-A row is a recipe with some values set. It is trained in both builds on the same features, split and epochs: ``lone``
-codes never see a label, ``oracle`` codes are told the true ones of every query and database item, as published.
+A row is a recipe with some values set. It is trained in both builds on the same features, split and epochs: ``served``
+codes never see a label, ``oracle`` codes are told the true ones of every query and database item, as published. A part
+that the release does not have is ablated as served alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +12,26 @@ from model.errors import RecipeError
 from model.evaluation.ablation import Mode
 from model.training.recipe import DEFAULT_BACKBONE, Recipe, load_recipe
 
+Values = tuple[str, ...]  # key=value of a recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a row sets in each build."""
+
+    served: Values
+    released: Values | None = None  # None: the release has no such row
+
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """A method's rows, in the order of the paper's table."""
+    """A method's rows, in the order of the table."""
 
-    lone: str  # recipe of the served build
-    oracle: str  # recipe of the build as released
-    parts: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # -> keys of [config] that it switches: lone, oracle
-    rows: Mapping[str, tuple[str, ...]]  # name -> the parts that are on
-    budget: tuple[tuple[str, ...], tuple[str, ...]]  # values of few epochs: lone, oracle
+    served: str  # recipe of the served build
+    released: str  # recipe of the build as released
+    rows: Mapping[str, Row]
     caption: str
+    budget: Values = ()  # values of the served build in few epochs
 
     def recipes(self, row: str, overrides: Sequence[str]) -> Iterator[tuple[Mode, Recipe]]:
         """What a row is measured in, and the training of each; ``overrides`` are values of both builds.
@@ -29,49 +39,59 @@ class Ablation:
         Raises:
             RecipeError: one of them is not a value of both builds.
         """
-        lone, oracle = (
-            [f"backbone={DEFAULT_BACKBONE}", *self.budget[build], *overrides, *self._switches(row, build)]
-            for build in range(2)
-        )
-        published = load_recipe(self.oracle, oracle)
-        yield Mode.LONE, load_recipe(self.lone, lone)
-        yield Mode.ORACLE, published
+        values, shared = self.rows[row], [f"backbone={DEFAULT_BACKBONE}", *overrides]
+        served = load_recipe(self.served, [*self.budget, *shared, *values.served])
+        if values.released is None:
+            yield Mode.SERVED, served
+            return
+        released = load_recipe(self.released, [*shared, *values.released])
+        yield Mode.SERVED, served
+        yield Mode.ORACLE, released
         if row == FULL:
-            yield Mode.OTHER, published
-            yield Mode.FUSED, load_recipe(self.oracle, [*oracle, "config.prompts=none"])
-
-    def _switches(self, row: str, build: int) -> list[str]:
-        on = self.rows[row]
-        return [
-            f"config.{key}={'true' if part in on else 'false'}"
-            for part, keys in self.parts.items()
-            for key in keys[build]
-        ]
+            yield Mode.OTHER, released
+            yield Mode.FUSED, load_recipe(self.released, [*shared, *values.released, "config.prompts=none"])
 
 
+def _parts(*on: str) -> Row:
+    """A row of the published ablation of PromptHash: what labels tell the released prompt, the served one predicts."""
+    known = {part: f"{str(part in on).lower()}" for part in ("taap", "agsf", "pacl")}
+    values = tuple(f"config.{part}={value}" for part, value in known.items())
+    return Row((*values, f"config.predicted_prompt={known['taap']}"), values)
+
+
+FULL = "full"  # the row that is also measured in the modes between oracle and served
 ABLATIONS = {
     "prompthash": Ablation(
-        lone="prompthash",
-        oracle="prompthash-published",
-        parts={  # what the labels tell the released prompt, the served one has to predict
-            "taap": (("taap", "predicted_prompt"), ("taap",)),
-            "agsf": (("agsf",), ("agsf",)),
-            "pacl": (("pacl",), ("pacl",)),
-        },
+        served="prompthash",
+        released="prompthash-published",
         rows={
-            "baseline": (),
-            "TAAP only": ("taap",),
-            "AGSF only": ("agsf",),
-            "no AGSF": ("taap", "pacl"),
-            "no PACL": ("taap", "agsf"),
-            "full": ("taap", "agsf", "pacl"),
+            "baseline": _parts(),
+            "TAAP only": _parts("taap"),
+            "AGSF only": _parts("agsf"),
+            "no AGSF": _parts("taap", "pacl"),
+            "no PACL": _parts("taap", "agsf"),
+            FULL: _parts("taap", "agsf", "pacl"),
         },
-        budget=(("optimiser.batch=64",), ()),
+        budget=("optimiser.batch=64",),
         caption="PromptHash-style re-implementation on {data}; not a reproduction; parts reconstructed from forks "
         "(TriPAH, PGHMH)",
     ),
+    "pghmh": Ablation(
+        served="pghmh",
+        released="pghmh-published",
+        rows={
+            "LF-lite": Row(("config.predicted_anchors=false", "config.token_attention=false")),
+            "bank without u": Row(("config.sample_token=false",)),
+            "u without bank": Row(("config.class_bank=false",)),
+            "F as released": Row(("config.token_attention=false",)),
+            "shuffled names": Row(("config.shuffled_names=true",)),
+            "no contrast on codes": Row(("config.contrast=0",)),
+            FULL: Row((), ()),
+        },
+        caption="PGHMH-style re-implementation on {data}; not a reproduction; rows are those of its label-free form, "
+        "which no paper has",
+    ),
 }
-FULL = "full"  # the row that is also measured in the modes between oracle and lone
 
 
 def ablation_of(method: str) -> Ablation:
@@ -81,5 +101,5 @@ def ablation_of(method: str) -> Ablation:
         RecipeError: it has none.
     """
     if method not in ABLATIONS:
-        raise RecipeError(f"expected a method with a published ablation ({', '.join(ABLATIONS)}), found {method!r}")
+        raise RecipeError(f"expected a method with an ablation ({', '.join(ABLATIONS)}), found {method!r}")
     return ABLATIONS[method]

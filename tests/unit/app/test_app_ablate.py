@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,10 @@ def run(home: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments), env={"CROSSBIT_HOME": str(home), "CROSSBIT_DEVICE": "cpu"})
 
 
-def ablate(home: Path, *options: str) -> Result:
-    settings = [part for value in SMALL for part in ("--set", value)]
+def ablate(home: Path, *options: str, method: str = "prompthash", small: Sequence[str] = SMALL) -> Result:
+    settings = [part for value in small for part in ("--set", value)]
     common = ["--data", "small", "--seeds", "1", "--bits", "16", "--epochs", "1", "--out", str(home / "out")]
-    return run(home, "ablate", "prompthash", *common, *settings, *options)
+    return run(home, "ablate", method, *common, *settings, *options)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,9 @@ def cells(home: Path) -> list[dict[str, Any]]:
 def test_rows_are_measured_as_served_and_as_released(home: Path, ablated: Result) -> None:
     assert ablated.exit_code == 0, ablated.output
     assert [(cell["row"], cell["mode"]) for cell in cells(home)] == [
-        ("baseline", "lone"),
+        ("baseline", "served"),
         ("baseline", "oracle"),
-        ("full", "lone"),
+        ("full", "served"),
         ("full", "oracle"),
         ("full", "other"),
         ("full", "fused"),
@@ -85,7 +86,7 @@ def test_a_row_that_does_not_exist_is_refused(home: Path) -> None:
 
 def test_a_method_without_an_ablation_is_refused(home: Path) -> None:
     result = run(home, "ablate", "itq", "--data", "small")
-    assert "expected a method with a published ablation (prompthash), found 'itq'" in str(result.exception)
+    assert "expected a method with an ablation (prompthash, pghmh), found 'itq'" in str(result.exception)
 
 
 def published(home: Path) -> Path:
@@ -122,7 +123,7 @@ def some_cells() -> list[Cell]:
 
 def test_the_table_holds_mean_and_deviation_side_by_side() -> None:
     headings, rows = ablation_table(some_cells(), "whole")
-    assert headings == ["direction", "row", "oracle 16", "lone 16"]
+    assert headings == ["direction", "row", "oracle 16", "served 16"]
     assert rows[0] == ["I2T", "baseline", "0.550 ± 0.071", "0.550 ± 0.071"]
     assert [row[:2] for row in rows] == [
         ["I2T", "baseline"],
@@ -134,14 +135,41 @@ def test_the_table_holds_mean_and_deviation_side_by_side() -> None:
 
 def test_modes_are_of_the_full_method_and_both_directions() -> None:
     headings, rows = modes_table(some_cells())
-    assert headings == ["mode", "16 bits, whole", "16 bits, unseen"]
-    assert [row[0].partition(":")[0] for row in rows] == ["M0", "control", "M1", "M2"]
-    assert rows[0][1:] == ["0.600 ± 0.071", "0.275 ± 0.035"]
+    assert headings == ["given", "direction", "16 bits, whole", "16 bits, unseen"]
+    assert [row[0].partition(":")[0] for row in rows] == [
+        "as published",
+        "control",
+        "the same build without labels",
+        "as served",
+    ]
+    assert rows[0][1:] == ["mean of I2T and T2I", "0.600 ± 0.071", "0.275 ± 0.035"]
 
 
-def test_a_mode_that_was_not_measured_is_a_dash() -> None:
+def test_a_mode_that_was_not_measured_has_no_row() -> None:
     _, rows = modes_table([cell for cell in some_cells() if cell.mode is not Mode.FUSED])
-    assert rows[2][1:] == ["-", "-"]
+    assert [row[0].partition(":")[0] for row in rows] == ["as published", "control", "as served"]
+
+
+def test_a_method_that_fuses_is_measured_by_what_query_and_database_saw(home: Path) -> None:
+    small = ["config.bits=[16,32]", "config.auxiliary_bits=32", "config.hidden=32", "selection.bits=16"]
+    result = ablate(home, "--rows", "full", method="pghmh", small=small)
+    assert result.exit_code == 0, result.output
+    found = json.loads((home / "out" / "ablation-pghmh.json").read_text())
+    directions = {cell["mode"]: {one["direction"] for one in cell["figures"]} for cell in found}
+    assert directions == {
+        "served": {"pair_to_pair", "image_to_pair", "text_to_pair", "image_to_text", "text_to_image"},
+        "oracle": {"pair_to_pair"},
+        "other": {"pair_to_pair"},
+        "fused": {"pair_to_pair"},
+    }
+
+
+def test_figures_of_two_masks_are_never_averaged() -> None:
+    figures = [Figure(16, name, level, level) for name, level in (("pair_to_pair", 0.9), ("image_to_pair", 0.7))]
+    alone = [Figure(16, name, level, level) for name, level in (("image_to_text", 0.6), ("text_to_image", 0.4))]
+    cell = Cell("full-served-0", "full", Mode.SERVED, 0, 3, 1.0, (*figures, *alone))
+    _, rows = modes_table([cell])
+    assert [row[1:3] for row in rows] == [["P2P", "0.900"], ["I2P", "0.700"], ["mean of I2T and T2I", "0.500"]]
 
 
 def test_a_new_cell_replaces_that_of_its_row_mode_and_seed() -> None:
