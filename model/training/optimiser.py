@@ -34,10 +34,12 @@ class BertAdam(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-                state["exp_avg"].mul_(beta1).add_(parameter.grad, alpha=1 - beta1)
-                state["exp_avg_sq"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-                update = state["exp_avg"] / (state["exp_avg_sq"].sqrt() + BERTADAM_EPS)
-                parameter.sub_(group["lr"] * (update + group["weight_decay"] * parameter))
+                mean, square, rate = state["exp_avg"], state["exp_avg_sq"], group["lr"]
+                mean.lerp_(parameter.grad, 1 - beta1)
+                square.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+                # in place, in few passes: in small batches memory traffic here is a quarter of a step
+                parameter.mul_(1 - rate * group["weight_decay"])
+                parameter.addcdiv_(mean, square.sqrt().add_(BERTADAM_EPS), value=-rate)
 
 
 def make_optimiser(recipe: Optimiser, network: Network, objective: Objective) -> torch.optim.Optimizer:
