@@ -29,7 +29,8 @@ from torch.nn.functional import softplus
 
 from encoders.protocol import Backbone
 from model.anchors import LEAD_INS, spoken
-from model.errors import ModalityError, RecipeError
+from model.errors import ModalityError
+from model.evaluation.published.entering import Entered, Entrance, LabelPrompts, labels_of
 from model.evaluation.published.prompthash import ReleasedPrompt
 from model.fusion import LengthOneFusion
 from model.hasher import Modality
@@ -37,7 +38,6 @@ from model.heads import Decoders, MultiLengthHeads, ResidualMLP
 from model.losses import info_nce, share_label
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
-from model.prompts import prompt_tokens
 
 LOGIT_LIMIT = 64.0
 
@@ -62,7 +62,7 @@ class Config:
     reconstruction: float = 0.005  # w_r
     auxiliary: float = 20.0  # mu
     temperature: float = 0.07
-    tuned_rate: float = 0.01  # of the optimiser's: tuned blocks and prompt transformer
+    tuned_rate: float = 0.01  # of the optimiser's: tuned blocks and prompt transformer; 0 leaves them as they start
     fusion_rate: float = 0.1  # of the optimiser's: F
 
     def __post_init__(self) -> None:
@@ -94,10 +94,11 @@ class Network(protocol.Network):
         width = backbone.joint_dim
         if backbone.text_tower.width != width:
             raise ValueError(f"expected a text tower of width {width}, found {backbone.text_tower.width}")
-        self.config, self.lengths, self._width, self._names = config, config.bits, width, tuple(names)
+        self.config, self.lengths, self._width = config, config.bits, width
         self.image_tail, self.text_tail = config.tuned_blocks or None, config.tuned_blocks
         self._backbone = (backbone,)  # in a tuple: no part of this module
-        self._prompts: dict[bytes, Tensor] = {}
+        told = config.prompts == "labels"
+        self._prompts = LabelPrompts(backbone, names, _sentence, positions=config.positions, told=told)
         if config.tuned_blocks:
             self.image_blocks = backbone.image_tower.tail(config.tuned_blocks)
             self.text_blocks = backbone.text_tower.tail(config.tuned_blocks)
@@ -117,7 +118,7 @@ class Network(protocol.Network):
             slow = name.startswith(("image_blocks.", "text_blocks.", "prompt."))
             rate = self.config.tuned_rate if slow else self.config.fusion_rate if name.startswith("fusion.") else 1.0
             groups.setdefault(rate, []).append(parameter)
-        return [ParameterGroup(group, rate) for rate, group in groups.items()]
+        return [ParameterGroup(group, rate) for rate, group in groups.items() if rate]
 
     def joint(self, image: Tensor, text: Tensor, anchor: Tensor) -> Joint:
         """Section 2.6."""
@@ -147,7 +148,12 @@ class Network(protocol.Network):
         """Always refused."""
         return self.logits(Modality.TEXT, vectors, bits)
 
-    def enter(self, features: Features, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def enters_alike(self) -> bool:
+        """Whether nothing learns before the fusion."""
+        return not self.config.tuned_rate
+
+    def enter(self, features: Features, rows: Sequence[int]) -> Entered:
         """v, t and p (B, width), raw; the rows' labels are in their prompts (2.1, 2.2, 2.4)."""
         chosen, tower = list(rows), self._backbone[0].text_tower
         image = features.images[chosen][:, : self._width]
@@ -157,27 +163,11 @@ class Network(protocol.Network):
 
         def read(states: Tensor, tokens: Tensor, owner: Tensor) -> Tensor:
             inside = self.text_blocks.run(states, tower.attention(tokens)) if self.config.tuned_blocks else states
-            prompts = self._prompt_ids(features, [chosen[row] for row in owner.tolist()])
+            prompts = self._prompts.ids(features, [chosen[row] for row in owner.tolist()])
             return torch.cat(self.prompt(inside, tokens, prompts), dim=1)
 
         text, anchor = protocol.states_of(features).text_batch(chosen).vectors(read).chunk(2, dim=1)
         return image, text, anchor
-
-    def _prompt_ids(self, features: Features, rows: Sequence[int]) -> Tensor:
-        """(B, P) ids of the prompts that name each row's true classes."""
-        labels = _labels(features)[list(rows)].bool().cpu()
-        if self.config.prompts == "none":
-            labels = torch.zeros_like(labels)
-        ids = [self._prompt_of(row) for row in labels]
-        return nn.utils.rnn.pad_sequence(ids, batch_first=True).to(features.images.device)
-
-    def _prompt_of(self, row: Tensor) -> Tensor:
-        key = row.numpy().tobytes()
-        if key not in self._prompts:
-            names = [name for name, present in zip(self._names, row.tolist(), strict=True) if present]
-            words = [LEAD_INS[crc32(key) % len(LEAD_INS)], "{}", *([spoken(names)] if names else [])]
-            self._prompts[key] = prompt_tokens(self._backbone[0], [" ".join(words)])[0, : self.config.positions]
-        return self._prompts[key]
 
 
 class Objective(protocol.Objective):
@@ -190,7 +180,8 @@ class Objective(protocol.Objective):
         super().__init__()
         self.config = config
         self._borrowed = (network, train)  # in a tuple: neither is part of this module's state
-        _labels(train)
+        labels_of(train)
+        self._entrance = Entrance(network, train)
         for bits in config.bits:
             self.register_buffer(f"bank_{bits}", torch.randn(len(train), bits))
         self.register_buffer("target", torch.zeros(len(train), config.auxiliary_bits))
@@ -208,7 +199,7 @@ class Objective(protocol.Objective):
         if self.seen.sum() >= len(train) - 1:  # a last batch of one row is left out
             self._refresh()
         self.seen[rows] = True
-        joint = network.joint(*network.enter(train, rows.tolist()))
+        joint = network.joint(*self._entrance(rows))
         codes = {bits: network.heads(joint.fused, bits).tanh() for bits in self.config.bits}
         for bits, own in codes.items():
             self.get_buffer(f"bank_{bits}")[rows] = own.detach()
@@ -221,7 +212,7 @@ class Objective(protocol.Objective):
 
     def _hash(self, rows: Tensor, codes: dict[int, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Level 3, summed over the lengths, the auxiliary one at the weight mu."""
-        config, labels = self.config, _labels(self._borrowed[1])
+        config, labels = self.config, labels_of(self._borrowed[1])
         limit = config.bank_rows or len(labels)
         sample = torch.randperm(len(labels), generator=generator)[:limit].to(labels.device)
         similar = share_label(labels[sample], labels[rows])
@@ -243,7 +234,6 @@ class Objective(protocol.Objective):
         self.target.copy_(torch.where(self.get_buffer(f"bank_{self.config.auxiliary_bits}") > 0, 1.0, -1.0))
 
 
-def _labels(features: Features) -> Tensor:
-    if features.labels is None:
-        raise RecipeError("pghmh-published: expected rows with labels, which the released encoder takes; found none")
-    return features.labels
+def _sentence(label_set: bytes, names: list[str]) -> str:
+    """Literal braces, and a lead-in that a label set keeps."""
+    return " ".join([LEAD_INS[crc32(label_set) % len(LEAD_INS)], "{}", *([spoken(names)] if names else [])])

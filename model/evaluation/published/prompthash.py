@@ -24,14 +24,14 @@ from torch.nn.functional import kl_div, normalize, pad, softplus
 
 from encoders.protocol import Backbone
 from encoders.towers import Tail
-from model.errors import RecipeError
+from model.evaluation.published.entering import Entered, Entrance, LabelPrompts, labels_of
 from model.fusion import GatedFusion
 from model.hasher import Modality
 from model.heads import MultiLengthHeads, ResidualMLP
 from model.losses import info_nce, quantisation, share_label
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
-from model.prompts import class_prompt, prompt_tokens
+from model.prompts import class_prompt
 
 LOGIT_LIMIT = 64.0
 
@@ -71,9 +71,6 @@ class Config:
             raise ValueError(f"bits: expected multiples of 8, found {self.bits} and {self.auxiliary_bits}")
         if not 0 <= self.dropout < 1 or self.positions < 8 or self.bank_rows < 0 or self.company < 1:
             raise ValueError("expected 0 <= dropout < 1, positions >= 8, bank_rows >= 0 and company >= 1")
-
-
-Entered = tuple[Tensor, Tensor, Tensor | None]  # i0, t0, p0: (B, width) each; no prompt without TAAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +116,14 @@ class Network(protocol.Network):
     def __init__(self, config: Config, backbone: Backbone, names: Sequence[str]) -> None:
         super().__init__()
         width = backbone.joint_dim
-        self.config, self.lengths, self._width, self._names = config, config.bits, width, tuple(names)
+        self.config, self.lengths, self._width = config, config.bits, width
         self.image_tail = config.tuned_blocks or None
         self.text_tail = config.tuned_blocks if config.taap or config.tuned_blocks else None
         self._backbone = (backbone,)  # in a tuple: no part of this module
-        self._prompts: dict[bytes, Tensor] = {}
+        told = config.prompts == "labels"
+        self._prompts = LabelPrompts(
+            backbone, names, lambda _, own: class_prompt(own), positions=config.positions, told=told
+        )
         if config.tuned_blocks:
             self.image_blocks = backbone.image_tower.tail(config.tuned_blocks)
             self.text_blocks = backbone.text_tower.tail(config.tuned_blocks)
@@ -148,8 +148,8 @@ class Network(protocol.Network):
             groups.setdefault(rate, []).append(parameter)
         return [ParameterGroup(group, rate) for rate, group in groups.items() if rate]
 
-    def joint(self, image: Tensor, text: Tensor, prompt: Tensor | None) -> Joint:
-        """Section 2.5 for items that are each other's company: i0, t0 and p0 (B, width)."""
+    def joint(self, image: Tensor, text: Tensor, prompt: Tensor | None = None) -> Joint:
+        """Section 2.5 for items that are each other's company: i0, t0 and, with TAAP, p0 (B, width)."""
         if self.config.agsf:
             fused_image, fused_text = self.fusion(image, text)
             if prompt is not None:
@@ -181,14 +181,14 @@ class Network(protocol.Network):
         return not self.config.tuned_rate or not (self.config.taap or self.config.tuned_blocks)
 
     def enter(self, features: Features, rows: Sequence[int]) -> Entered:
-        """i0, t0 and p0, raw; the rows' labels are in their prompts."""
+        """i0, t0 and, with TAAP, p0, (B, width) each, raw; the rows' labels are in their prompts."""
         chosen, tuned, states = list(rows), self.config.tuned_blocks, features.states
         image = features.images[chosen]
         if self.image_tail is not None and states is not None:
             image = self.image_blocks(states.image_batch(chosen)).features
         image = image[:, : self._width]
         if states is None or self.text_tail is None:
-            return image, features.texts[chosen], None
+            return image, features.texts[chosen]
         tower = self._backbone[0].text_tower
 
         def read(inside: Tensor, tokens: Tensor, owner: Tensor) -> Tensor:
@@ -196,31 +196,14 @@ class Network(protocol.Network):
                 inside = self.text_blocks.run(inside, tower.attention(tokens))
             if not self.config.taap:
                 return tower.leave(inside, tokens).features
-            prompts = self._prompt_ids(features, [chosen[row] for row in owner.tolist()])
+            prompts = self._prompts.ids(features, [chosen[row] for row in owner.tolist()])
             return torch.cat(self.prompt(inside, tokens, prompts), dim=1)
 
         read_texts = states.text_batch(chosen).vectors(read)
         if not self.config.taap:
-            return image, read_texts, None
+            return image, read_texts
         text, prompt = read_texts.split([self._width, read_texts.shape[1] - self._width], dim=1)
         return image, text, prompt
-
-    def _prompt_ids(self, features: Features, rows: Sequence[int]) -> Tensor:
-        """(B, P) ids of the prompts that name each row's true classes."""
-        if features.labels is None:
-            raise ValueError("expected rows with labels, which the released encoder takes; found none")
-        labels = features.labels[list(rows)].bool().cpu()
-        if self.config.prompts == "none":
-            labels = torch.zeros_like(labels)
-        ids = [self._prompt_of(row) for row in labels]
-        return nn.utils.rnn.pad_sequence(ids, batch_first=True).to(features.images.device)
-
-    def _prompt_of(self, row: Tensor) -> Tensor:
-        key = row.numpy().tobytes()
-        if key not in self._prompts:
-            names = [name for name, present in zip(self._names, row.tolist(), strict=True) if present]
-            self._prompts[key] = prompt_tokens(self._backbone[0], [class_prompt(names)])[0, : self.config.positions]
-        return self._prompts[key]
 
 
 class Objective(protocol.Objective):
@@ -232,7 +215,7 @@ class Objective(protocol.Objective):
         super().__init__()
         self.config = config
         self._borrowed = (network, train)  # in a tuple: neither is part of this module's state
-        self._entered: Entered | None = None
+        self._entrance = Entrance(network, train)
         self.lengths = (*config.bits, config.auxiliary_bits)
         for bits in self.lengths:
             self.register_buffer(f"image_{bits}", torch.randn(len(train), bits))
@@ -248,11 +231,11 @@ class Objective(protocol.Objective):
     def losses(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Named, weighted terms for the training rows (B,)."""
         network, train = self._borrowed
-        labels = _labels(train)
+        labels = labels_of(train)
         if self.seen.sum() >= len(train) - 1:  # a last batch of one row is left out
             self._refresh()
         self.seen[rows] = True
-        joint = network.joint(*self._enter(rows))
+        joint = network.joint(*self._entrance(rows))
         codes = {
             bits: (network.heads(joint.image, bits).tanh(), network.heads(joint.text, bits).tanh())
             for bits in self.lengths
@@ -269,23 +252,6 @@ class Objective(protocol.Objective):
             prompt = normalize(joint.prompt, dim=1)
             terms["local"] = self.config.local * info_nce(image, prompt, self._affinity_temperature(image, prompt))
         return terms
-
-    def _enter(self, rows: Tensor) -> Entered:
-        network, train = self._borrowed
-        if not network.enters_alike:
-            return network.enter(train, rows.tolist())
-        if self._entered is None:
-            training = network.training
-            network.eval()  # what does not learn is read once, without dropout
-            with torch.no_grad():
-                starts = range(0, len(train), protocol.READ)
-                parts = [network.enter(train, range(len(train))[start : start + protocol.READ]) for start in starts]
-            network.train(training)
-            image, text, prompt = zip(*parts, strict=True)
-            prompts = [part for part in prompt if part is not None]
-            self._entered = torch.cat(image), torch.cat(text), torch.cat(prompts) if prompts else None
-        images, texts, entered = self._entered
-        return images[rows], texts[rows], None if entered is None else entered[rows]
 
     def _hash(
         self, rows: Tensor, codes: dict[int, tuple[Tensor, Tensor]], sample: Tensor, similar: Tensor
@@ -351,9 +317,3 @@ def _at_random(tail: Tail) -> Tail:
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
     return tail
-
-
-def _labels(train: Features) -> Tensor:
-    if train.labels is None:
-        raise RecipeError("prompthash-published: expected training rows with labels, found none")
-    return train.labels

@@ -149,7 +149,7 @@ def test_prompts_name_the_classes_of_each_row(backbone: Backbone, features: dict
     rows = dataclasses.replace(features[0].part(slice(0, 3)), labels=labels)
     prompts = ["dog.", "dog and red hat.", ""]
     expected = [backbone.tokenize(f"This is an image containing {names}".strip()).chunks[0] for names in prompts]
-    found = own._prompt_ids(rows, [0, 1, 2])
+    found = own._prompts.ids(rows, [0, 1, 2])
     assert [[value for value in row if value] for row in found.tolist()] == [list(ids) for ids in expected]
 
 
@@ -230,9 +230,7 @@ def test_what_has_no_rate_is_in_no_group_and_read_once(
     with torch.no_grad():
         expected = own.enter(rows, range(ROWS))  # padding is looked at, so what is read together matters
     for _ in range(2):
-        for one, other in zip(made._enter(chosen), expected, strict=True):
-            assert one is not None
-            assert other is not None
+        for one, other in zip(made._entrance(chosen), expected, strict=True):
             assert not one.requires_grad
             assert torch.allclose(one, other[chosen], atol=TOLERANCE)
 
@@ -352,7 +350,7 @@ def test_without_pacl_or_prompt_there_is_no_local_term(backbone: Backbone, featu
 
 def test_rows_without_labels_are_refused(backbone: Backbone, features: dict[int, Features]) -> None:
     made = objective(network(backbone), dataclasses.replace(features[0], labels=None))
-    with pytest.raises(RecipeError, match="expected training rows with labels, found none"):
+    with pytest.raises(RecipeError, match="expected rows with labels, which the released encoder takes; found none"):
         made.losses(torch.arange(4), drawing())
 
 

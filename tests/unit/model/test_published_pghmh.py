@@ -19,8 +19,9 @@ from model.evaluation.results import evaluate_codes
 from model.hasher import Modality
 from model.images import decode_image
 from model.items import ItemArchive, multi_hot
+from model.methods.protocol import Features
 
-SMALL = (*tiny_clip.SHARED, "config.positions=16")
+SMALL = (*tiny_clip.SHARED, "config.positions=16", "config.tuned_rate=0.01")
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +99,16 @@ def test_the_oracle_protocol_measures_pairs(encoder: PublishedEncoder, archive: 
 def test_prompts_keep_the_released_braces_and_one_lead_in_a_label_set(encoder: PublishedEncoder) -> None:
     network = encoder._network
     assert isinstance(network, pghmh.Network)
-    row = torch.zeros(len(network._names), dtype=torch.bool)
-    row[0] = True
+    prompts = network._prompts
+    labels = torch.zeros(2, len(prompts._names))
+    labels[:, 0] = 1
+    rows = Features(torch.zeros(2, 1), torch.zeros(2, 1), labels)
     tokenize = network._backbone[0].tokenize
-    name = network._names[0].replace("_", " ")
+    name = prompts._names[0].replace("_", " ")
     possible = [list(tokenize(f"{lead_in} {{}} {name}").chunks[0]) for lead_in in pghmh.LEAD_INS]
-    assert network._prompt_of(row).tolist() in possible
-    assert torch.equal(network._prompt_of(row), network._prompt_of(row.clone()))
+    found = prompts.ids(rows, [0, 1]).tolist()
+    assert found[0] in possible
+    assert found[1] == found[0]
 
 
 def test_context_learns_nothing_and_f_learns_slowly(encoder: PublishedEncoder) -> None:
