@@ -26,6 +26,7 @@ from model.items import ItemArchive
 from model.manifest import read_manifest
 
 Advance = Callable[[int], None]
+FULL = "full"  # the row that is also measured in the modes between oracle and served
 SHORT = {  # what is measured of those that a mode has, in the order of the tables
     "pair_to_pair": "P2P",
     "image_to_pair": "I2P",

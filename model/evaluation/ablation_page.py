@@ -7,7 +7,7 @@ import numpy as np
 
 from model.durable import replacing
 from model.evaluation import plots
-from model.evaluation.ablation import MODES, SHORT, Cell, Mode, write_cells
+from model.evaluation.ablation import FULL, MODES, SHORT, Cell, Mode, write_cells
 from model.evaluation.leaderboard import headline_bits
 from model.evaluation.results import CROSS_MODAL
 
@@ -60,13 +60,13 @@ def ablation_table(cells: Sequence[Cell], database: str) -> tuple[list[str], lis
 
 
 def modes_table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: what the last row's encoder was given; the mean of I2T and T2I, pairs apart."""
-    lengths, full = _lengths(cells), cells[-1].row
+    """Headings and rows: what the full method's encoder was given; the mean of I2T and T2I, pairs apart."""
+    lengths = _lengths(cells)
     headings = ["given", "direction", *(f"{bits} bits, {database}" for bits in lengths for database in DATABASES)]
     rows = []
     for mode, what in MODES.items():
         for name, directions in _groups(cells).items():
-            found = [_figure(cells, full, mode, bits, directions, base) for bits in lengths for base in DATABASES]
+            found = [_figure(cells, FULL, mode, bits, directions, base) for bits in lengths for base in DATABASES]
             if any(one != NONE for one in found):
                 rows.append([what, name, *found])
     return headings, rows

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from model.errors import RecipeError
-from model.evaluation.ablation import Mode
+from model.evaluation.ablation import FULL, Mode
 from model.training.recipe import DEFAULT_BACKBONE, Recipe, load_recipe
 
 Values = tuple[str, ...]  # key=value of a recipe
@@ -59,7 +59,6 @@ def _parts(*on: str) -> Row:
     return Row((*values, f"config.predicted_prompt={known['taap']}"), values)
 
 
-FULL = "full"  # the row that is also measured in the modes between oracle and served
 ABLATIONS = {
     "prompthash": Ablation(
         served="prompthash",
