@@ -53,6 +53,7 @@ class ParameterGroup:
     parameters: Sequence[nn.Parameter]
     rate: float = 1.0  # of the recipe's
     decays: bool = True
+    stages: Sequence[float] = ()  # factor of that rate in each stage of the objective; empty: 1 in all
 
 
 class Network(nn.Module, ABC):
@@ -192,6 +193,20 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def begin(self) -> None:
         """Called once before the first step of a fresh run."""
+
+    def stages(self, epochs: int) -> Sequence[int]:
+        """How a run's epochs fall into stages: the rate rises and decays in each, the last one is selected from.
+
+        Raises:
+            RecipeError: too few epochs for the stages.
+        """
+        return (epochs,)
+
+    def begin_stage(self, stage: int) -> None:  # noqa: B027  most objectives have one stage
+        """Called once before the first step of stage 1 and of each that follows, in evaluation mode.
+
+        A run that is resumed within a stage does not call it again: what it leaves is in buffers and in the network.
+        """
 
     @abstractmethod
     def losses(self, rows: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:

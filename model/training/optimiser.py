@@ -52,6 +52,7 @@ def make_optimiser(recipe: Optimiser, network: Network, objective: Objective) ->
         {
             "params": list(group.parameters),
             "factor": group.rate,
+            "stages": tuple(group.stages),
             "weight_decay": recipe.weight_decay if group.decays else 0.0,
         }
         for group in groups
@@ -62,10 +63,10 @@ def make_optimiser(recipe: Optimiser, network: Network, objective: Objective) ->
     return torch.optim.AdamW(parts, lr=recipe.rate, betas=betas)
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimiser: torch.optim.Optimizer, rate: float, stage: int = 0) -> None:
     """Give each group its share of the rate of this step."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["factor"]
+        group["lr"] = rate * group["factor"] * (group["stages"][stage] if group["stages"] else 1.0)
 
 
 def clip(recipe: Optimiser, optimiser: torch.optim.Optimizer) -> Tensor:

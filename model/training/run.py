@@ -81,13 +81,17 @@ def train(
         state.load(checkpoint)
     _forget(run_dir / "metrics.jsonl", state.progress.epoch)
     validation_rows, train_rows = validation_rows.to(device), train_rows.to(device)
+    stages = stages_of(state.objective, recipe.optimiser.epochs)
     for epoch in range(state.progress.epoch + 1, recipe.optimiser.epochs + 1):
         started = time.perf_counter()
+        stage = next(one for one in stages if epoch <= one.last)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_epoch_seed(recipe, epoch))  # dropout draws from the default generator
-            losses, rate = _run_epoch(recipe, state, epoch, train_rows, advance)
+            if stage.number and epoch == stage.first:
+                state.objective.begin_stage(stage.number)
+            losses, rate = _run_epoch(recipe, state, stage, epoch, train_rows, advance)
         items_per_s = len(train_rows) / (time.perf_counter() - started)
-        score = _validate(recipe, state, epoch, validation_rows, train_rows)
+        score = _validate(recipe, state, epoch, validation_rows, train_rows) if stage is stages[-1] else None
         seconds = time.perf_counter() - started
         state.progress.epoch, state.progress.seconds = epoch, state.progress.seconds + seconds
         outcome = EpochReport(epoch, losses, rate, seconds, items_per_s, score)
@@ -143,22 +147,40 @@ def _new_state(recipe: Recipe, network: Network, rows: Features, device: torch.d
     return TrainingState(network, objective, make_optimiser(recipe.optimiser, network, objective), Progress(), {})
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Some epochs in a row, counted from 1, with a schedule of the rate of their own."""
+
+    number: int  # from 0
+    first: int
+    last: int
+
+
+def stages_of(objective: Objective, epochs: int) -> list[Stage]:
+    """The stages of a run, in order; they hold all epochs."""
+    found, first = [], 1
+    for number, count in enumerate(objective.stages(epochs)):
+        found.append(Stage(number, first, first + count - 1))
+        first += count
+    return found
+
+
 def _run_epoch(
-    recipe: Recipe, state: TrainingState, epoch: int, rows: Features, advance: Callable[[float], None]
+    recipe: Recipe, state: TrainingState, stage: Stage, epoch: int, rows: Features, advance: Callable[[float], None]
 ) -> tuple[dict[str, float], float]:
     generator = torch.Generator().manual_seed(_epoch_seed(recipe, epoch))
     order = torch.randperm(len(rows), generator=generator)
     batches = [batch for batch in order.split(recipe.optimiser.batch) if len(batch) > 1]  # InfoNCE needs two pairs
-    steps = len(batches) * recipe.optimiser.epochs
+    steps = len(batches) * (stage.last - stage.first + 1)
     sums: dict[str, float] = {}
     rate = 0.0
     state.network.train()
     for index, batch in enumerate(batches):
         step = (epoch - 1) * len(batches) + index
-        rate = learning_rate(recipe.optimiser, step, steps)
-        for name, value in _step(
-            recipe, state, batch.to(rows.images.device), rate, generator, _Place(epoch, step, rows.ids)
-        ).items():
+        rate = learning_rate(recipe.optimiser, step - (stage.first - 1) * len(batches), steps)
+        set_rate(state.optimiser, rate, stage.number)
+        place = _Place(epoch, step, rows.ids)
+        for name, value in _step(recipe, state, batch.to(rows.images.device), generator, place).items():
             sums[name] = sums.get(name, 0.0) + value
         advance(epoch - 1 + (index + 1) / len(batches))
     state.network.eval()
@@ -182,9 +204,8 @@ class _Place:
 
 
 def _step(
-    recipe: Recipe, state: TrainingState, batch: Tensor, rate: float, generator: torch.Generator, place: _Place
+    recipe: Recipe, state: TrainingState, batch: Tensor, generator: torch.Generator, place: _Place
 ) -> dict[str, float]:
-    set_rate(state.optimiser, rate)
     terms: Mapping[str, Tensor] = state.objective.losses(batch, generator)
     values = {name: term.item() for name, term in terms.items()}
     for name, value in values.items():
