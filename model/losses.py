@@ -57,3 +57,32 @@ def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     scores = normalize(a, dim=1) @ normalize(b, dim=1).T / temperature  # (B, B)
     own = torch.arange(len(scores), device=scores.device)
     return (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2
+
+
+def agreement(a: Tensor, b: Tensor, theta: str) -> Tensor:
+    """(A, K) and (B, K) codes -> (A, B) logits Theta of a pair likelihood (SODA, section 3).
+
+    ``half`` is a.b / 2, ``len`` is 8 a.b / K, whose range does not grow with the length, ``cos`` 5 times the cosine.
+    """
+    if theta == "cos":
+        return 5 * normalize(a, dim=1) @ normalize(b, dim=1).T
+    scale = 0.5 if theta == "half" else 8 / a.shape[1]
+    return (scale * a @ b.T).clamp(-64, 64)
+
+
+def pair_likelihood(logits: Tensor, similar: Tensor, *, counted: Tensor | None = None, max_weight: float) -> Tensor:
+    """Mean over pairs of softplus(Theta) - S Theta (SODA, section 3): (A, B) logits and similarities in [0, 1].
+
+    ``counted`` (A, B) leaves pairs out. Similar pairs weigh up to ``max_weight`` times as much as others, as far as
+    they are fewer; with 1 the mean is plain.
+    """
+    counted = torch.ones_like(logits) if counted is None else counted.to(logits)
+    share = ((similar * counted).sum() / counted.sum().clamp(min=1)).clamp(1e-6, 1 - 1e-6)
+    ratio = ((1 - share) / share).clamp(1, max_weight)
+    weights = counted * (1 + (ratio - 1) * similar)
+    return (weights * (softplus(logits) - similar * logits)).sum() / weights.sum().clamp(min=1e-6)
+
+
+def balance(codes: Tensor) -> Tensor:
+    """Mean square of each bit's mean over (B, K) codes: 0 where every bit is on half of the time (SODA, section 3)."""
+    return codes.mean(0).square().mean()

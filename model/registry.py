@@ -13,6 +13,7 @@ METHODS = {
     "pghmh": "model.methods.pghmh",
     "prompthash": "model.methods.prompthash",
     "random": "model.methods.random_codes",
+    "soda": "model.methods.soda",
 }
 
 

@@ -167,6 +167,28 @@ class FusingNetwork(Network, ABC):
         return super().logits(modality, vectors, bits)
 
 
+class KeywordNetwork(Network, ABC):
+    """A network that also makes a code of the names of classes that a user asks for, as a third, text-like entry."""
+
+    keywords: tuple[str, ...] = ()  # names of the classes that it knows; none where the entry was not kept
+
+    @abstractmethod
+    def keyword_sentences(self, names: Sequence[str]) -> Sequence[str]:
+        """What the text tower reads for some of the classes, in class order."""
+
+    @abstractmethod
+    def read_keywords(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """States (B, L, W) of sentences before the last ``text_tail`` blocks, and their ids -> (B, text_dim)."""
+
+    @abstractmethod
+    def keyword_vector(self, names: Sequence[str], features: Tensor) -> Tensor:
+        """Features (T, text_dim) of the sentences of some classes -> (1, text_dim)."""
+
+    @abstractmethod
+    def keyword_logits(self, vectors: Tensor, bits: int) -> Tensor:
+        """(B, text_dim) -> (B, bits)."""
+
+
 def _parts(features: Features) -> Iterator[range]:
     return (range(start, min(start + READ, len(features))) for start in range(0, len(features), READ))
 
@@ -202,7 +224,7 @@ class Objective(nn.Module, ABC):
         """
         return (epochs,)
 
-    def begin_stage(self, stage: int) -> None:  # noqa: B027  most objectives have one stage
+    def begin_stage(self, stage: int) -> None:
         """Called once before the first step of stage 1 and of each that follows, in evaluation mode.
 
         A run that is resumed within a stage does not call it again: what it leaves is in buffers and in the network.

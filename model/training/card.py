@@ -9,7 +9,7 @@ from model.manifest import Manifest
 TEMPLATE = """# {name}
 
 Binary codes of {lengths} bits for images and texts in one Hamming space. Method `{method}` on the frozen backbone
-`{backbone}`. A code depends on its own input alone: no label and no other input reaches the encoder.
+`{backbone}`. A code depends on its own input alone: no label and no other input reaches the encoder.{style}
 
 | | |
 |---|---|
@@ -33,6 +33,12 @@ Trained on one data set; figures on other data were not measured. {figures}
 ```toml
 {recipe}```
 """
+STYLES = {
+    "soda": """
+
+SODA-style, not a reproduction: the paper's structure (arXiv 2510.09664) is followed, while its formulas, constants and
+figures are not known; none of the figures here are the paper's."""
+}
 MEASURED = """`crossbit evaluate {name}` prints the figures on the
 test queries of its own data set."""
 UNMEASURED = """Its own data set has no labels, so retrieval
@@ -46,6 +52,7 @@ def write_card(manifest: Manifest) -> str:
         name=manifest.name,
         lengths=", ".join(map(str, sorted(manifest.config["bits"]))),
         method=manifest.method,
+        style=STYLES.get(manifest.method, ""),
         backbone=manifest.backbone,
         data_name=data["name"],
         revision=data["revision"],
