@@ -9,7 +9,7 @@ import typer
 
 from model.bulk import encode_values, is_visible
 from model.errors import ModalityError
-from model.hasher import EncodedBatch, Hasher, Modality
+from model.hasher import EncodedBatch, Hasher, KeywordHasher, Modality
 from model.images import decode_image
 
 if TYPE_CHECKING:
@@ -75,6 +75,20 @@ def require(hasher: Hasher, modality: Modality, artifact: str) -> None:
             f"expected a model that encodes {modality}, found {artifact!r}, which encodes {known}; use one of those, "
             f"or train a model by a method that encodes {modality}"
         )
+
+
+def keyword_hasher(hasher: Hasher, artifact: str) -> KeywordHasher:
+    """The hasher as one that takes keywords.
+
+    Raises:
+        ModalityError: it takes none.
+    """
+    if isinstance(hasher, KeywordHasher) and hasher.keywords:
+        return hasher
+    raise ModalityError(
+        f"expected a model that takes keywords, found {artifact!r}; train one by soda, which keeps its label head, or "
+        "search by --text"
+    )
 
 
 def encode_one(hasher: Hasher, one: Input) -> EncodedBatch:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from app.command_inputs import Input, encode_one, inputs_of, require
+from app.command_inputs import Input, encode_one, inputs_of, keyword_hasher, require
 from app.lookup import find_artifact, find_index
 from app.rebuild_steps import LoadHasher
 from app.settings import Settings
@@ -19,9 +19,9 @@ from index.manifest import PAIR
 from index.ranking import RankedHit
 from index.snapshot import Snapshot
 from model.bulk import Bulk, encode_in_bulk
-from model.hasher import Modality
+from model.hasher import Hasher, Modality
 
-# what a query finds when nothing is said
+# what a query finds when nothing is said; keywords are a kind of text
 ACROSS = {Modality.TEXT: Modality.IMAGE, Modality.IMAGE: Modality.TEXT, Modality.PAIR: Modality.PAIR}
 
 
@@ -33,17 +33,27 @@ def encode(
     bits: int,
     texts: Sequence[str],
     images: Sequence[Path],
+    keywords: Sequence[str],
     pair: bool,
     batch_size: int,
 ) -> dict[str, Any]:  # Any: JSON
     """Codes of texts, of image files or of pairs, in the order given; a folder stands for every file below it.
 
-    A single input that cannot be encoded is an error; among several it is left out, listed with its reason.
+    A single input that cannot be encoded is an error; among several it is left out, listed with its reason. Keywords
+    are all encoded, or refused.
 
     Raises:
         typer.BadParameter: inputs that do not go together, or none that can be encoded.
         ModalityError: the model does not encode such inputs.
+        KeywordError: a keyword is no class of the model.
     """
+    if keywords and (texts or images):
+        raise typer.BadParameter("expected --keywords without --text and --image", param_hint="--keywords")
+    if keywords:
+        name = find_artifact(settings, artifact)
+        hasher = load_hasher(settings.artifacts_dir / name, bits, settings.device)
+        encoded = keyword_hasher(hasher, name).encode_keywords(keywords)
+        return _codes(hasher, Bulk(list(keywords), encoded.codes, 0, []))
     inputs = inputs_of(texts, images, pair=pair)
     name = find_artifact(settings, artifact)
     hasher = load_hasher(settings.artifacts_dir / name, bits, settings.device)
@@ -59,6 +69,10 @@ def encode(
         if not found.ids:
             reasons = "; ".join(f"{one.id}: {one.reason}" for one in found.skipped[:3]) or "no files there"
             raise typer.BadParameter(f"expected inputs that can be encoded, found none ({reasons})")
+    return _codes(hasher, found)
+
+
+def _codes(hasher: Hasher, found: Bulk) -> dict[str, Any]:  # Any: JSON
     return {
         "bits": hasher.bits,
         "fingerprint": hasher.fingerprint,
@@ -76,23 +90,28 @@ def search(
     index: str | None,
     text: str | None,
     image: Path | None,
+    keywords: str | None,
     target: str | None,
     limit: int,
     radius: int | None,
     where: str | None,
     explain: bool,
 ) -> dict[str, Any]:  # Any: JSON
-    """The nearest items of one text, image or, with both, pair, told as the HTTP API does."""
-    if text is None and image is None:
-        raise typer.BadParameter("expected --text, --image, or both to fuse them")
+    """The nearest items of one text, image, pair of both, or set of classes, told as the HTTP API does."""
+    if (text is None and image is None) == (keywords is None):
+        raise typer.BadParameter("expected --text, --image, both to fuse them, or --keywords alone")
     asked = Input(text, image)
     path = find_index(settings, index)
     with Snapshot.open(path, engine=settings.engine, verify=False) as snapshot:
         manifest = snapshot.manifest
         artifact_dir = settings.artifacts_dir / find_artifact(settings, manifest.artifact)
         hasher = load_hasher(artifact_dir, manifest.bits, settings.device)
-        require(hasher, asked.modality, manifest.artifact)
-        column, encoded = target or ACROSS[asked.modality].value, encode_one(hasher, asked)
+        if keywords is None:
+            require(hasher, asked.modality, manifest.artifact)
+            encoded = encode_one(hasher, asked)
+        else:
+            encoded = keyword_hasher(hasher, manifest.artifact).encode_keywords([keywords])
+        column = target or ACROSS[asked.modality].value
         answer = snapshot.search(
             column,
             encoded.codes,

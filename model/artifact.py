@@ -32,6 +32,7 @@ from model.registry import METHODS, method_module
 
 if TYPE_CHECKING:
     from encoders.protocol import Backbone
+    from model.keywords import KeywordEncoder
     from model.methods.protocol import Network
     from model.pair_vectors import PairEncoder
     from model.vectors import VectorEncoder
@@ -50,14 +51,16 @@ class ArtifactHasher:
         bits: int,
         fingerprint: str,
         pairs: "PairEncoder | None" = None,
+        keywords: "KeywordEncoder | None" = None,
     ) -> None:
-        """``pairs`` is given where the network fuses."""
+        """``pairs`` is given where the network fuses, ``keywords`` where it takes names of classes."""
         self.bits = bits
         self.fingerprint = fingerprint
         self.encoder = encoder  # to the vectors that the network's heads take
         lone = frozenset({Modality.IMAGE, Modality.TEXT})
         self.modalities = lone if pairs is None else lone | {Modality.PAIR}
         self._network, self._pairs = network.eval().requires_grad_(False).to(encoder.backbone.device), pairs
+        self._keywords = keywords
 
     @property
     def device(self) -> str:
@@ -86,10 +89,36 @@ class ArtifactHasher:
         encoded = self._pairs.encode_pairs(images, texts)
         return self._hash(Modality.PAIR, encoded.features, encoded.truncated_tokens)
 
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Names of the classes that ``encode_keywords`` takes; none where the model has no such entry."""
+        return () if self._keywords is None else self._keywords.names
+
+    def encode_keywords(self, keywords: Sequence[str]) -> EncodedBatch:
+        """Texts such as ``dog, beach`` -> codes, each of the set of classes that it names.
+
+        Raises:
+            ModalityError: the model has no such entry.
+            KeywordError: one of them names no class.
+        """
+        encoder = self._keywords
+        if encoder is None:
+            raise ModalityError("expected a model that takes keywords, such as one of soda; this one does not")
+
+        def logits_of(rows: Tensor) -> Tensor:
+            return encoder.logits(rows, self.bits)
+
+        return self._pack(logits_of, encoder.encode_keywords(keywords), np.zeros(len(keywords), dtype=np.int64))
+
     def _hash(self, modality: Modality, vectors: NDArray[np.float32], truncated: NDArray[np.int64]) -> EncodedBatch:
         def logits_of(rows: Tensor) -> Tensor:
             return self._network.logits(modality, rows, self.bits)
 
+        return self._pack(logits_of, vectors, truncated)
+
+    def _pack(
+        self, logits_of: Callable[[Tensor], Tensor], vectors: NDArray[np.float32], truncated: NDArray[np.int64]
+    ) -> EncodedBatch:
         device, inputs = self.encoder.backbone.device, torch.from_numpy(vectors)
         chunk = PATHS[device.type].chunk
         parts = [
@@ -148,7 +177,9 @@ def load_hasher(
     checked = _checked_fingerprint(manifest, path_fingerprint(backbone), bits, weights)
     own = checked if fast is None else _fingerprint(manifest, path_fingerprint(backbone, fast), bits, weights)
     encoder = network_encoder(network, backbone, cache_dir, fast)
-    return ArtifactHasher(network, encoder, bits, own, pair_encoder(network, backbone, encoder, cache_dir))
+    pairs = pair_encoder(network, backbone, encoder, cache_dir)
+    keywords = keyword_encoder(network, backbone, encoder, cache_dir, fast)
+    return ArtifactHasher(network, encoder, bits, own, pairs, keywords)
 
 
 def network_encoder(
@@ -175,6 +206,23 @@ def pair_encoder(
         return None
     features = encoder if isinstance(encoder, FeatureEncoder) else encoder.features
     return PairEncoder(network, backbone, features, cache_dir)
+
+
+def keyword_encoder(
+    network: "Network",
+    backbone: "Backbone",
+    encoder: "FeatureEncoder | VectorEncoder",
+    cache_dir: Path | None,
+    fast: FastPath | None,
+) -> "KeywordEncoder | None":
+    """What leads to the vectors of keywords; None for a network that takes none."""
+    from model.keywords import KeywordEncoder
+    from model.methods.protocol import KeywordNetwork
+
+    if not isinstance(network, KeywordNetwork) or not network.keywords:
+        return None
+    features = encoder if isinstance(encoder, FeatureEncoder) else encoder.features
+    return KeywordEncoder(network, backbone, features, cache_dir, fast)
 
 
 def verify_artifact(folder: Path, device: str = "auto") -> Manifest:

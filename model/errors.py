@@ -7,6 +7,7 @@ ModelError
 ├── TrainingDiverged        a loss or gradient is not finite
 ├── LicenceNotAccepted      the licence of a backbone's weights forbids commercial use, and nobody accepted it
 ├── ModalityError           the method cannot encode this modality
+├── KeywordError            a keyword is no class of the model
 ├── OracleError             the method has no encoder that takes labels
 ├── CodeFileError           codes made elsewhere cannot be read
 └── ImageError              an image cannot be used
@@ -45,6 +46,10 @@ class LicenceNotAccepted(ModelError):
 
 class ModalityError(ModelError):
     """The method cannot encode this modality."""
+
+
+class KeywordError(ModelError):
+    """A keyword is no class of the model."""
 
 
 class OracleError(ModelError):

@@ -70,3 +70,20 @@ class Hasher(Protocol):
         Raises:
             ModalityError: the method does not fuse.
         """
+
+
+@runtime_checkable
+class KeywordHasher(Hasher, Protocol):
+    """A hasher with a third, text-like entry: names of the classes that it learned from, in its Hamming space."""
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Names of the classes; none where this model did not keep the entry."""
+
+    def encode_keywords(self, keywords: Sequence[str]) -> EncodedBatch:
+        """Encode texts such as ``dog, beach``, each as the set of classes that it names.
+
+        Raises:
+            ModalityError: this model has no such entry.
+            KeywordError: one of them names no class.
+        """

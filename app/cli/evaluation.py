@@ -65,12 +65,15 @@ def evaluate(
     ]
     results = [result for _, result in evaluated]
     if report:
+        from model.evaluation.codes import Protocol
         from model.evaluation.report import build_report
         from model.evaluation.report_page import write_report
 
         seconds = time.perf_counter() - started
-        with progress("report", len(evaluated) + 1) as advance:
-            made = build_report(evaluated, archive, read_manifest(folder), seconds, advance)
+        # the report is about codes of content; keywords are no part of an item
+        shown = [(codes, result) for codes, result in evaluated if codes.protocol is not Protocol.KEYWORDS]
+        with progress("report", len(shown) + 1) as advance:
+            made = build_report(shown, archive, read_manifest(folder), seconds, advance)
             page = write_report(made, settings.home / "runs" / artifact / "report")
             advance(1)
         note(f"report: {page}")
@@ -114,9 +117,10 @@ def evaluate_codes(
 
 
 def _codes(settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str) -> Iterator["CodeSet"]:
-    """Lone codes, and the same codes as paired ones where the method fuses."""
+    """Lone codes; the same codes as paired ones where the method fuses; keyword queries where it takes any."""
     from model.evaluation.codes import encode_codes, evaluated_items
-    from model.hasher import Modality
+    from model.evaluation.keywords import keyword_codes
+    from model.hasher import KeywordHasher, Modality
 
     hasher = options.load_hasher(folder, bits, settings.device, settings.home / "cache")
     total = sum(map(len, evaluated_items(archive, captions)))
@@ -126,6 +130,9 @@ def _codes(settings: "Settings", folder: Path, archive: "ItemArchive", bits: int
     yield codes
     if Modality.PAIR in hasher.modalities:
         yield codes.paired()
+    names = archive.info.class_names
+    if isinstance(hasher, KeywordHasher) and set(hasher.keywords) & set(names):
+        yield keyword_codes(hasher, codes, names)
 
 
 def _oracle_codes(

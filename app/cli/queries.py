@@ -21,6 +21,9 @@ def encode(
     image: Annotated[
         list[Path] | None, typer.Option(help="An image file, or a folder of them; may be repeated.")
     ] = None,
+    keywords: Annotated[
+        list[str] | None, typer.Option(help="Names of classes such as 'dog, beach'; may be repeated.")
+    ] = None,
     pair: Annotated[
         bool, typer.Option("--pair", help="Fuse each image with its text, or with the one text that is given.")
     ] = False,
@@ -37,6 +40,7 @@ def encode(
         bits=bits,
         texts=text or [],
         images=image or [],
+        keywords=keywords or [],
         pair=pair,
         batch_size=batch_size,
     )
@@ -57,6 +61,9 @@ def search(
     image: Annotated[
         Path | None, typer.Option(help="Find texts for this image file; with --text, items like both together.")
     ] = None,
+    keywords: Annotated[
+        str | None, typer.Option(help="Find images of classes by their names, such as 'dog, beach'.")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Column to search: image, text or pair.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Number of hits.")] = 10,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance.")] = None,
@@ -64,7 +71,7 @@ def search(
     explain: Annotated[bool, typer.Option("--explain", help="Also tell what the search engine did.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search an index by text, by image, or by an image with words that refine it."""
+    """Search an index by text, by image, by an image with words that refine it, or by names of classes."""
     from app.query_commands import search as search_index
 
     result = search_index(
@@ -73,6 +80,7 @@ def search(
         index=index_name,
         text=text,
         image=image,
+        keywords=keywords,
         target=target,
         limit=limit,
         radius=radius,

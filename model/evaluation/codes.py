@@ -30,6 +30,7 @@ class Protocol(StrEnum):
     LONE = "lone"  # each code from one modality, no label: the headline
     PAIRED = "paired"  # at least one side fuses an item's own image and text, no label
     ORACLE = "oracle"  # with the true labels as input, as published: reproduction only
+    KEYWORDS = "keywords"  # the query's true labels as names of classes, against lone codes: no lone figure
     ELSEWHERE = "elsewhere"  # by another program: nobody here knows what its encoder saw
 
 
@@ -65,7 +66,8 @@ class CodeSet:
         """Name -> query and database modality, of those that the protocol covers."""
         both = product(sorted(self.queries), sorted(self.database))
         covered = [sides for sides in both if self._covers(sides)]
-        return {f"{source}_to_{target}": (source, target) for source, target in covered}
+        named = self.protocol is Protocol.KEYWORDS  # not by the modality: these queries are no text of an item
+        return {f"{'keywords' if named else source}_to_{target}": (source, target) for source, target in covered}
 
     def paired(self) -> Self:
         """The same codes under the ``paired`` protocol.

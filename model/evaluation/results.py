@@ -37,11 +37,13 @@ class Result:
 def masks_of(direction: str) -> tuple[list[str], list[str]]:
     """What was there when the codes of query and database were made; figures of two masks are never averaged."""
     query, database = direction.split("_to_")
-    return _mask(Modality(query)), _mask(Modality(database))
+    return _mask(query), _mask(database)
 
 
-def _mask(modality: Modality) -> list[str]:
-    return ["image", "text"] if modality is Modality.PAIR else [modality.value]
+def _mask(side: str) -> list[str]:
+    if side == Protocol.KEYWORDS:
+        return ["true labels"]
+    return ["image", "text"] if Modality(side) is Modality.PAIR else [side]
 
 
 def evaluate_codes(codes: CodeSet, advance: Callable[[int], None] = lambda rankings: None) -> Result:
