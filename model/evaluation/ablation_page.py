@@ -32,23 +32,26 @@ def write_ablation(out: Path, method: str, caption: str, cells: Sequence[Cell]) 
 def ablation_markdown(method: str, caption: str, cells: Sequence[Cell]) -> str:
     """The rows as served and as released, then what the full method loses mode by mode."""
     seeds, epochs = sorted({cell.seed for cell in cells}), sorted({cell.epochs for cell in cells})
+    modes = _compared(cells)
+    oracle = "`oracle` codes were told the true labels of what they encode and are no retrieval result; "
     parts = [
         f"# Ablation of `{method}`",
         f"{caption}. mAP@all, expected over ties, mean ± sample standard deviation over {len(seeds)} seeds, "
-        f"{', '.join(map(str, epochs))} epochs. `oracle` codes were told the true labels of what they encode and are "
-        f"no retrieval result; `served` codes saw what the direction names and nothing else. {LEGEND}.",
-        f"![mAP of each row, oracle and served](ablation-{method}.svg)",
+        f"{', '.join(map(str, epochs))} epochs. {oracle if Mode.ORACLE in modes else ''}`served` codes saw what the "
+        f"direction names and nothing else. {LEGEND}.",
+        f"![mAP of each row, {' and '.join(modes)}](ablation-{method}.svg)",
     ]
     for database, title in DATABASES.items():
         parts += [f"## Rows, {title}", _table(*ablation_table(cells, database))]
-    parts += ["## What the full method was given", _table(*modes_table(cells))]
+    if len({cell.mode for cell in cells}) > 1:
+        parts += ["## What the full method was given", _table(*modes_table(cells))]
     return "\n\n".join(parts) + "\n"
 
 
 def ablation_table(cells: Sequence[Cell], database: str) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: direction and row, oracle and served figures side by side."""
     lengths = _lengths(cells)
-    columns = [(mode, bits) for mode in COMPARED for bits in lengths]
+    columns = [(mode, bits) for mode in _compared(cells) for bits in lengths]
     headings = ["direction", "row", *(f"{mode} {bits}" for mode, bits in columns)]
     rows = []
     for direction in _directions(cells):
@@ -101,11 +104,17 @@ def _picture(cells: Sequence[Cell]) -> str:
                 row: _values(cells, row, mode, bits, directions, database)
                 for row in dict.fromkeys(cell.row for cell in cells)
             }
-            for mode in COMPARED
+            for mode in _compared(cells)
         }
         for database in DATABASES
     }
     return plots.coloured(plots.rows_of_dots(panels, x=f"mAP@all at {bits} bits, {name}"), GREY)
+
+
+def _compared(cells: Sequence[Cell]) -> list[Mode]:
+    """Both builds, or the served one where nothing was measured as released."""
+    found = {cell.mode for cell in cells}
+    return [mode for mode in COMPARED if mode in found]
 
 
 def _directions(cells: Sequence[Cell]) -> list[str]:

@@ -2,7 +2,7 @@
 
 A row is a recipe with some values set. It is trained in both builds on the same features, split and epochs: ``served``
 codes never see a label, ``oracle`` codes are told the true ones of every query and database item, as published. A part
-that the release does not have is ablated as served alone.
+that the release does not have, or a method without a release, is ablated as served alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ class Ablation:
     """A method's rows, in the order of the table."""
 
     served: str  # recipe of the served build
-    released: str  # recipe of the build as released
+    released: str | None  # recipe of the build as released, where there is one
     rows: Mapping[str, Row]
     caption: str
     budget: Values = ()  # values of the served build in few epochs
@@ -41,7 +41,7 @@ class Ablation:
         """
         values, shared = self.rows[row], [f"backbone={DEFAULT_BACKBONE}", *overrides]
         served = load_recipe(self.served, [*self.budget, *shared, *values.served])
-        if values.released is None:
+        if self.released is None or values.released is None:
             yield Mode.SERVED, served
             return
         released = load_recipe(self.released, [*shared, *values.released])
@@ -57,6 +57,11 @@ def _parts(*on: str) -> Row:
     known = {part: f"{str(part in on).lower()}" for part in ("taap", "agsf", "pacl")}
     values = tuple(f"config.{part}={value}" for part, value in known.items())
     return Row((*values, f"config.predicted_prompt={known['taap']}"), values)
+
+
+def _likelihood(*values: str) -> Row:
+    """A row of SODA by its specification's likelihood: what its variants change does not show beside the contrast."""
+    return Row(("config.contrast=0", "config.w_x=1", "config.w_n=0.1", *values))
 
 
 ABLATIONS = {
@@ -89,6 +94,25 @@ ABLATIONS = {
         },
         caption="PGHMH-style re-implementation on {data}; not a reproduction; rows are those of its label-free form, "
         "which no paper has",
+    ),
+    "soda": Ablation(
+        served="soda",
+        released=None,
+        rows={
+            "no label teacher": Row(("config.teacher=false",)),
+            "no Gap": Row(("config.w_g=0",)),
+            "no Q": Row(("config.w_q=0",)),
+            "likelihood, no contrast": _likelihood(),
+            "likelihood, theta half": _likelihood("config.theta=half"),
+            "likelihood, theta cos": _likelihood("config.theta=cos"),
+            "likelihood of Jaccard": _likelihood("config.similarity=jaccard"),
+            "bare labels": Row(("config.label_prompt=bare",)),
+            "prompt per class": Row(("config.label_prompt=per_class",)),
+            "image head learns on": Row(("config.image_rate=1",)),
+            "label head shared with text": Row(("config.shared_label_head=true",)),
+            FULL: Row(()),
+        },
+        caption="SODA-style re-implementation on {data}; not a reproduction: the paper's formulas are not known",
     ),
 }
 
