@@ -69,7 +69,7 @@ def hasher(artifact: Path, folders: Folders) -> KeywordHasher:
 @pytest.fixture(scope="module")
 def few(archive: ItemArchive) -> ItemArchive:
     other = ItemArchive.open(archive.path)
-    other.items = tuple([*archive.select(("query",))[:10], *archive.database()[::8]])
+    other.items = (*archive.select(("query",))[:10], *archive.database()[::8])
     return other
 
 
