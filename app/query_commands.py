@@ -99,7 +99,7 @@ def search(
 ) -> dict[str, Any]:  # Any: JSON
     """The nearest items of one text, image, pair of both, or set of classes, told as the HTTP API does."""
     if (text is None and image is None) == (keywords is None):
-        raise typer.BadParameter("expected --text, --image, both to fuse them, or --keywords alone")
+        raise typer.BadParameter("expected --text, --image, or both to fuse them; or --keywords alone")
     asked = Input(text, image)
     path = find_index(settings, index)
     with Snapshot.open(path, engine=settings.engine, verify=False) as snapshot:

@@ -2,7 +2,7 @@
 
 Paper: SODA (arXiv 2510.09664). Its structure is known, its formulas and constants are not: those here are of our
 specification (section numbers are its own), so a model is SODA-style, and no figure of it is one of the paper's. Map:
-label prompt -> ``label_prompts``; hash head H_v, H_l, H_t (section 2) -> ``Branch``; Theta and NLL (3) ->
+label prompt -> ``label_prompts``; hash heads H_v, H_l, H_t (section 2) -> ``branches``; Theta and NLL (3) ->
 ``losses.agreement``, ``pair_likelihood``; teacher L_T (3.1) -> ``Objective._pair_terms``; student L_S (3.2) ->
 ``_student_terms`` over the exact ``TeacherBank``; order of one run (4) -> ``stages`` and ``begin_stage``.
 
@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from encoders.protocol import Backbone
-from encoders.towers import Tower
+from model.branches import Branch, LabelBranch, Sizes
 from model.errors import RecipeError
-from model.heads import InputLayer, MultiLengthHeads, ResidualMLP
 from model.label_prompts import (
     FORMS,
     LEARNED,
@@ -34,15 +33,14 @@ from model.label_prompts import (
     mean_prompt,
     sentence_features,
 )
+from model.likeness import Likeness
 from model.losses import (
     agreement,
     balance,
     info_nce,
-    label_overlap,
     overlap_contrast,
     pair_likelihood,
     quantisation,
-    share_label,
 )
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
@@ -109,6 +107,11 @@ class Config:
     info_nce: float = 0.0  # own image and text, on features
     feature_temperature: float = 0.07
 
+    @property
+    def sizes(self) -> Sizes:
+        """Of every branch."""
+        return Sizes(_lengths(self), self.width, self.hidden, self.layers, self.dropout, self.head == "linear")
+
     def __post_init__(self) -> None:
         lengths = _lengths(self)
         if not self.bits or any(bits < 8 or bits % 8 for bits in lengths) or len(set(lengths)) != len(lengths):
@@ -130,73 +133,6 @@ class Config:
             raise ValueError("label_prompt: learned vectors pass no tower; expected tuned_blocks=0 or another form")
 
 
-class Branch(nn.Module):
-    """H_m: (tuned blocks of the tower,) input layer, residual block, a linear head for each length."""
-
-    def __init__(self, config: Config, dim: int, tower: Tower | None) -> None:
-        super().__init__()
-        self.blocks = None if tower is None else tower.tail(config.tuned_blocks)
-        self.input = InputLayer(dim, config.width, config.dropout)
-        self.mlp = None
-        if config.head == "residual":
-            self.mlp = ResidualMLP(config.width, config.hidden, config.layers, config.dropout)
-        self.heads = MultiLengthHeads(config.width, _lengths(config))
-
-    def forward(self, inputs: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """(B, dim) features, or states and, of a text, its ids (B, L) -> (B, width)."""
-        return self.read(inputs if self.blocks is None else self.blocks(inputs, tokens).features)
-
-    def read(self, features: Tensor) -> Tensor:
-        """(B, dim) features behind the tower -> (B, width)."""
-        if self.mlp is None:
-            linear: Tensor = self.input.linear(self.input.scaling(features))
-            return linear
-        shared: Tensor = self.mlp(self.input(features))
-        return shared
-
-    def start_from(self, other: "Branch") -> None:
-        """Take over the layers of another branch, where shapes agree; scaling and tuned blocks stay."""
-        theirs = dict(other.named_parameters())
-        with torch.no_grad():
-            for name, own in self.named_parameters():
-                if not name.startswith("blocks.") and theirs[name].shape == own.shape:
-                    own.copy_(theirs[name])
-
-
-class LabelBranch(nn.Module):
-    """H_l over label prompts; with ``shared`` prompts pass the layers of another branch."""
-
-    def __init__(self, config: Config, backbone: Backbone, names: Sequence[str], shared: Branch | None) -> None:
-        super().__init__()
-        self._shared = (shared,)  # in a tuple: no part of this module
-        if shared is None:
-            self.own = Branch(config, backbone.text_dim, _tuned(config, backbone.text_tower))
-        self.classes = None
-        if config.label_prompt == LEARNED:
-            self.classes = nn.Parameter(sentence_features(backbone, label_sentences(names, LEARNED)).cpu())
-
-    @property
-    def branch(self) -> Branch:
-        """The layers that a prompt passes."""
-        shared = self._shared[0]
-        return self.own if shared is None else shared
-
-    def prompts(self, prompts: TrainingPrompts, rows: Tensor) -> Tensor:
-        """What the prompts of training rows (B,) say, (B, text_dim)."""
-        if self.classes is not None:
-            return mean_prompt(prompts.sets[prompts.set_of[rows]], self.classes)
-        told: Tensor = prompts(rows, None if self.branch.blocks is None else self.leave)
-        return told
-
-    def leave(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """Through the tuned blocks: (T, L, W) and ids (T, L) -> (T, text_dim)."""
-        blocks = self.branch.blocks
-        if blocks is None:
-            raise ValueError("expected a branch with tuned blocks, found one on features")
-        features: Tensor = blocks(states, tokens).features
-        return features
-
-
 class Network(protocol.ReadingNetwork, protocol.KeywordNetwork):
     """An image branch and a text branch; beside them the label branch, where keyword queries are served."""
 
@@ -206,8 +142,9 @@ class Network(protocol.ReadingNetwork, protocol.KeywordNetwork):
         self.image_tail = self.text_tail = config.tuned_blocks or None
         self.image_views = config.image_views
         self.names, self._borrowed = tuple(names), (backbone,)  # in a tuple: no part of this module
-        self.image = Branch(config, backbone.image_dim, _tuned(config, backbone.image_tower))
-        self.text = Branch(config, backbone.text_dim, _tuned(config, backbone.text_tower))
+        image_blocks = backbone.image_tower.tail(config.tuned_blocks) if config.tuned_blocks else None
+        self.image = Branch(backbone.image_dim, config.sizes, image_blocks)
+        self.text = self._text_branch()
         self.label = None
         if config.keywords and config.teacher and names:
             self.keywords, self.label = self.names, self.label_branch()
@@ -224,7 +161,15 @@ class Network(protocol.ReadingNetwork, protocol.KeywordNetwork):
 
     def label_branch(self) -> LabelBranch:
         """A new one, beside this network's branches."""
-        return LabelBranch(self.config, self.backbone, self.names, self.text if self.config.shared_label_head else None)
+        learned = self.config.label_prompt == LEARNED
+        classes = sentence_features(self.backbone, label_sentences(self.names, LEARNED)).cpu() if learned else None
+        if self.config.shared_label_head:
+            return LabelBranch(None, self.text, classes)
+        return LabelBranch(self._text_branch(), None, classes)
+
+    def _text_branch(self) -> Branch:
+        blocks = self.backbone.text_tower.tail(self.config.tuned_blocks) if self.config.tuned_blocks else None
+        return Branch(self.backbone.text_dim, self.config.sizes, blocks)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Tuned blocks learn slowly; the image branch at a rate of its own in stage 2."""
@@ -287,6 +232,7 @@ class Objective(protocol.Objective):
         super().__init__()
         self.config, self.lengths = config, _lengths(config)
         self._borrowed = (network, train)  # in a tuple: neither is part of this module's state
+        self.alike = Likeness(train.labels)
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self.joint = not config.teacher or train.labels is None
         if train.labels is None or self.joint:
@@ -324,7 +270,7 @@ class Objective(protocol.Objective):
             network.text.input.scaling.fit(train.texts)
         if self.config.standardise_texts and not self.joint and not self.config.shared_label_head:
             with torch.no_grad():
-                known = self._labelled(torch.arange(len(train), device=train.images.device))
+                known = self.alike.labelled(torch.arange(len(train), device=train.images.device))
                 self.label.branch.input.scaling.fit(self.label.prompts(self.prompts, known))
 
     def begin_stage(self, stage: int) -> None:
@@ -342,10 +288,12 @@ class Objective(protocol.Objective):
     def losses(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted, named terms for the training rows (B,), each a mean over the code lengths."""
         student = bool(self.stage) and not self.config.image_rate
-        if not self.joint and not (student and self.config.keep_unlabelled):
-            rows = self._labelled(rows)
-            if not len(rows):
-                return {"likelihood": 0 * self._learning().input.linear.weight.sum()}  # nothing to learn from
+        if not (student and self.config.keep_unlabelled):
+            rows = self.alike.labelled(rows)
+        terms = self._terms(rows, generator, student=student) if len(rows) else {}
+        return terms or {"likelihood": 0 * self._learning().input.linear.weight.sum()}  # nothing to learn from
+
+    def _terms(self, rows: Tensor, generator: torch.Generator, *, student: bool) -> dict[str, Tensor]:
         if student:
             return self._student_terms(rows, generator)
         view = int(torch.randint(self.config.image_views, (), generator=generator))
@@ -355,7 +303,7 @@ class Objective(protocol.Objective):
     def _pair_terms(self, a: Side, b: Side, rows: Tensor) -> dict[str, Tensor]:
         """3.1 on images and label prompts; the same on images and texts that learn together."""
         config, sides = self.config, (a, b)
-        others, similar, overlap = rows[:, None] != rows, self._similar(rows, rows), self._overlap(rows, rows)
+        others, similar, overlap = rows[:, None] != rows, self._similar(rows, rows), self.alike.overlap(rows, rows)
 
         def within(bits: int) -> Tensor:
             own = [self._likelihood(side.codes[bits], side.codes[bits], similar, others) for side in sides]
@@ -382,12 +330,12 @@ class Objective(protocol.Objective):
 
     def _student_terms(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """3.2: texts against the bank of all training images; labels say what is similar, and nothing else."""
-        config, labels = self.config, self._borrowed[1].labels
+        config = self.config
         text, image, drawn = self._texts(rows), self.images.of(rows), self._drawn(generator)
         banks = [self.images.of(drawn), *([self.labels.of(drawn)] if config.label_bank else [])]
-        known = torch.ones_like(rows, dtype=torch.bool) if labels is None else labels[rows].any(1)
-        some = rows[known]
-        others, similar, overlap = some[:, None] != some, self._similar(drawn, some), self._overlap(drawn, some)
+        some = self.alike.labelled(rows)
+        known = torch.isin(rows, some)
+        others, similar, overlap = some[:, None] != some, self._similar(drawn, some), self.alike.overlap(drawn, some)
 
         def likelihood(bits: int) -> Tensor:
             targets = [target for bank in banks for target in self._targets(bank.codes[bits])]
@@ -400,7 +348,7 @@ class Objective(protocol.Objective):
         def contrast(bits: int) -> Tensor:
             own = text.codes[bits][known]
             across = [overlap_contrast(bank.codes[bits], own, overlap, config.temperature) for bank in banks]
-            inside = overlap_contrast(own, own, self._overlap(some, some), config.temperature)
+            inside = overlap_contrast(own, own, self.alike.overlap(some, some), config.temperature)
             return torch.stack(across).mean() + config.within * inside
 
         terms = {
@@ -411,7 +359,7 @@ class Objective(protocol.Objective):
             "quantisation": lambda bits: quantisation(text.codes[bits], signs(image.codes[bits])),
             "balance": lambda bits: balance(text.codes[bits]),
         }
-        if not known.any():
+        if not len(some):
             terms = {name: terms[name] for name in ("gap", "quantisation", "balance")}
         return self._weighted(terms) | self._instances(text, image)
 
@@ -450,25 +398,13 @@ class Objective(protocol.Objective):
         return {"real": [codes], "binary": [signs(codes)], "both": [codes, signs(codes)]}[self.config.bank]
 
     def _similar(self, a: Tensor, b: Tensor) -> Tensor:
-        """S between two lists of rows, (A, B); without labels an item is like itself alone."""
-        if self.config.similarity == "jaccard":
-            return self._overlap(a, b)
-        labels, own = self._borrowed[1].labels, a[:, None] == b
-        return (own if labels is None else share_label(labels[a], labels[b]) | own).float()
-
-    def _overlap(self, a: Tensor, b: Tensor) -> Tensor:
-        """(A, B) Jaccard."""
-        labels, own = self._borrowed[1].labels, (a[:, None] == b).float()
-        return own if labels is None else torch.maximum(label_overlap(labels[a], labels[b]), own)
-
-    def _labelled(self, rows: Tensor) -> Tensor:
-        labels = self._borrowed[1].labels
-        return rows if labels is None else rows[labels[rows].any(1)]
+        """S between two lists of rows, (A, B)."""
+        return self.alike.overlap(a, b) if self.config.similarity == "jaccard" else self.alike.shared(a, b)
 
     def _drawn(self, generator: torch.Generator) -> Tensor:
         """Labelled rows of the bank for one step."""
         train = self._borrowed[1]
-        rows = self._labelled(torch.arange(len(train), device=train.images.device))
+        rows = self.alike.labelled(torch.arange(len(train), device=train.images.device))
         limit = self.config.bank_rows
         return rows[torch.randperm(len(rows), generator=generator)[:limit].to(rows.device)] if limit else rows
 
@@ -499,10 +435,6 @@ def _groups(part: nn.Module, config: Config, stages: Sequence[float]) -> list[Pa
     rates = ((False, 1.0), (True, config.tuned_rate))
     groups = [([one for inside, one in named if inside is tuned], rate) for tuned, rate in rates]
     return [ParameterGroup(some, rate, stages=stages) for some, rate in groups if some]
-
-
-def _tuned(config: Config, tower: Tower) -> Tower | None:
-    return tower if config.tuned_blocks else None
 
 
 def _lengths(config: Config) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ from model.errors import ArtifactError
 from model.evaluation.ablation import Cell, Figure, Mode, merged
 from model.evaluation.ablation_page import ablation_markdown, ablation_table, modes_table
 from model.items import ItemArchive
+from model.training.ablation import ABLATIONS, ablation_of
+from model.training.recipe import load_recipe
 
 SMALL = ["config.bits=[16]", "config.hidden=32", "selection.bits=16", "optimiser.batch=64"]
 
@@ -86,7 +88,7 @@ def test_a_row_that_does_not_exist_is_refused(home: Path) -> None:
 
 def test_a_method_without_an_ablation_is_refused(home: Path) -> None:
     result = run(home, "ablate", "itq", "--data", "small")
-    assert "expected a method with an ablation (prompthash, pghmh), found 'itq'" in str(result.exception)
+    assert "expected a method with an ablation (prompthash, pghmh, soda), found 'itq'" in str(result.exception)
 
 
 def published(home: Path) -> Path:
@@ -162,6 +164,26 @@ def test_a_method_that_fuses_is_measured_by_what_query_and_database_saw(home: Pa
         "other": {"pair_to_pair"},
         "fused": {"pair_to_pair"},
     }
+
+
+def test_a_method_without_a_release_is_ablated_as_served_alone(home: Path) -> None:
+    result = ablate(home, "--rows", "no Gap,full", "--epochs", "2", method="soda", small=SMALL)
+    assert result.exit_code == 0, result.output
+    found = json.loads((home / "out" / "ablation-soda.json").read_text())
+    assert [(cell["row"], cell["mode"]) for cell in found] == [("no Gap", "served"), ("full", "served")]
+    page = (home / "out" / "ablation-soda.md").read_text()
+    assert "SODA-style re-implementation on small; not a reproduction" in page
+    assert "| direction | row | served 16 |" in page
+    assert "oracle" not in page
+    assert "What the full method was given" not in page
+
+
+@pytest.mark.parametrize("row", ABLATIONS["soda"].rows)
+def test_every_row_of_an_ablation_is_a_recipe(row: str) -> None:
+    [(mode, recipe)] = ablation_of("soda").recipes(row, ["seed=1"])
+    assert mode is Mode.SERVED
+    full = load_recipe("soda", ["seed=1"])
+    assert (recipe == full) is (row == "full")
 
 
 def test_figures_of_two_masks_are_never_averaged() -> None:

@@ -222,7 +222,7 @@ def test_search_goes_across_modalities_and_filters(built: Ended, run: Run) -> No
             "pghmh-coco, pghmh-lite, pghmh-mirflickr25k, pghmh-nuswide, pghmh-published, "
             "prompthash, prompthash-coco, prompthash-mirflickr25k, prompthash-nuswide, prompthash-published, "
             "prompthash-published-coco, prompthash-published-mirflickr25k, prompthash-published-nuswide, "
-            "prompthash-tuned, random"
+            "prompthash-tuned, random, soda, soda-coco, soda-mirflickr25k, soda-nuswide, soda-tuned"
             ", found 'magic'",
         ),
         (["evaluate", "x"], "no artifact named 'x'; known: first, second"),

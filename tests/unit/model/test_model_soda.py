@@ -393,6 +393,13 @@ def test_a_batch_without_labels_changes_nothing_it_should_not(backbone: Backbone
     torch.stack(list(found.values())).sum().backward()
 
 
+def test_with_every_weight_at_zero_nothing_is_learned(backbone: Backbone) -> None:
+    made, _ = objective(backbone, [f"config.{name}=0" for name in soda.WEIGHTS.values()])
+    for _ in range(2):
+        assert {name: term.item() for name, term in terms(made).items()} == {"likelihood": 0}
+        made.begin_stage(1)
+
+
 def test_without_labels_image_and_text_learn_jointly(tmp_path: Path, backbone: Backbone) -> None:
     bare = [dataclasses.replace(rows(count, seed), labels=None) for count, seed in ((48, 0), (20, 1))]
     recipe = load_recipe("soda", [*SMALL, "config.contrast=1", "optimiser.epochs=12"])

@@ -266,6 +266,15 @@ def test_the_keyword_door_is_the_only_reader_of_names_in_serving() -> None:
     assert not hasattr(keywords, "TrainingPrompts")
 
 
+def test_a_benchmark_recipe_trains_and_serves_scaled_down(
+    archive: ItemArchive, folders: Folders, tmp_path: Path
+) -> None:
+    own = dataclasses.replace(tiny_clip.folders_in(tmp_path), cache=folders.cache)
+    tiny_clip.train_tiny(archive, "soda-mirflickr25k", SMALL, "scaled", own)
+    served = load_hasher(own.artifacts / "scaled", BITS, "cpu")
+    assert served.encode_keywords([served.keywords[0]]).codes.shape == (1, BITS // 8)
+
+
 @pytest.mark.parametrize("name", ["soda", "soda-tuned", "soda-mirflickr25k", "soda-nuswide", "soda-coco"])
 def test_the_shipped_recipes_are_of_the_specification(name: str) -> None:
     recipe = load_recipe(name)
