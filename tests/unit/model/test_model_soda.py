@@ -419,6 +419,18 @@ def test_the_image_branch_learns_on_where_the_recipe_says_so(backbone: Backbone)
     assert network.image.input.linear.weight.grad is not None
 
 
+def test_the_defaults_are_those_of_the_specification() -> None:
+    """Sections 3.3 and 7; a recipe says where it takes another value."""
+    config = soda.Config()
+    assert (config.w_x, config.w_n, config.w_g, config.w_q, config.w_b) == (1, 0.1, 0.1, 0.1, 0.01)
+    assert (config.tuned_blocks, config.label_prompt, config.gap_at) == (0, "joined", "code")
+    assert (config.similarity, config.theta, config.image_rate, config.bank) == ("binary", "len", 0, "real")
+    assert (config.bank_rows, config.max_positive_weight, config.contrast, config.info_nce) == (0, 1, 0, 0)
+    assert not (config.shared_label_head or config.label_bank or config.keep_unlabelled)
+    assert config.teacher
+    assert config.init_text_from_label
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -1,6 +1,7 @@
 """SODA as it is served: acceptance tests 2 to 5 on the 200-item fixture, and keyword queries."""
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL.Image import Image
 from safetensors.torch import load_file
 
 from encoders.protocol import Backbone
-from model import keywords, label_prompts
+from model import label_prompts
 from model.artifact import load_hasher, verify_artifact
 from model.errors import KeywordError, ModalityError
 from model.evaluation.codes import CodeSet, Protocol, encode_codes
@@ -261,9 +262,16 @@ def test_a_model_without_a_label_head_refuses_keywords(
     assert served.encode_texts(TEXTS).codes.shape == (4, BITS // 8)
 
 
-def test_the_keyword_door_is_the_only_reader_of_names_in_serving() -> None:
-    """What serves imports the template by way of the method alone."""
-    assert not hasattr(keywords, "TrainingPrompts")
+def test_no_serving_function_has_an_argument_for_labels() -> None:
+    """Acceptance test 5, on the network: one modality's tensors and a length."""
+    arguments = {
+        "read_images": ["inputs"],
+        "read_texts": ["inputs", "tokens"],
+        "image_logits": ["vectors", "bits"],
+        "text_logits": ["vectors", "bits"],
+    }
+    for name, expected in arguments.items():
+        assert list(inspect.signature(getattr(soda.Network, name)).parameters) == ["self", *expected]
 
 
 def test_a_benchmark_recipe_trains_and_serves_scaled_down(
