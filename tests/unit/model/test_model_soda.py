@@ -426,7 +426,7 @@ def test_the_defaults_are_those_of_the_specification() -> None:
     assert (config.tuned_blocks, config.label_prompt, config.gap_at) == (0, "joined", "code")
     assert (config.similarity, config.theta, config.image_rate, config.bank) == ("binary", "len", 0, "real")
     assert (config.bank_rows, config.max_positive_weight, config.contrast, config.info_nce) == (0, 1, 0, 0)
-    assert not (config.shared_label_head or config.label_bank or config.keep_unlabelled)
+    assert not any((config.shared_label_head, config.label_bank, config.keep_unlabelled))
     assert config.teacher
     assert config.init_text_from_label
 
