@@ -6,7 +6,7 @@ label prompt -> ``label_prompts``; hash heads H_v, H_l, H_t (section 2) -> ``bra
 ``losses.agreement``, ``pair_likelihood``; teacher L_T (3.1) -> ``Objective._pair_terms``; student L_S (3.2) ->
 ``_student_terms`` over the exact ``TeacherBank``; order of one run (4) -> ``stages`` and ``begin_stage``.
 
-Known deviations, each because it was measured better on the default towers:
+Known deviations; the first was measured better on the default towers, the others suit them:
 - contrast toward label overlap (Jaccard) on the codes of every length, in both stages (``contrast``), beside or in
   place of the likelihood (``w_x``, ``w_n``): a label space that the likelihood makes holds less of the labels;
 - an input layer for each branch (scaling, linear, ReLU, dropout) leads into the residual block, without tanh before it;

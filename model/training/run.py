@@ -73,15 +73,15 @@ def train(
         RecipeError: ``run_dir`` holds a run of another recipe or identity.
         TrainingDiverged: a term of the loss, or its gradient, is not finite.
     """
-    claim_run(recipe, run_dir, identity)
     _check_finite(train_rows)
     state = _new_state(recipe, network, train_rows.to(device), device)
+    stages = stages_of(state.objective, recipe.optimiser.epochs)
+    claim_run(recipe, run_dir, identity)  # nothing is written of a run that cannot begin
     checkpoint = run_dir / "checkpoint" / "state.safetensors"
     if checkpoint.is_file():
         state.load(checkpoint)
     _forget(run_dir / "metrics.jsonl", state.progress.epoch)
     validation_rows, train_rows = validation_rows.to(device), train_rows.to(device)
-    stages = stages_of(state.objective, recipe.optimiser.epochs)
     for epoch in range(state.progress.epoch + 1, recipe.optimiser.epochs + 1):
         started = time.perf_counter()
         stage = next(one for one in stages if epoch <= one.last)

@@ -299,6 +299,7 @@ def test_without_a_teacher_there_is_one_stage(backbone: Backbone) -> None:
 def test_one_epoch_is_too_few(tmp_path: Path, backbone: Backbone) -> None:
     with pytest.raises(RecipeError, match="expected at least 2, one for each stage, found 1"):
         run(tmp_path, load_recipe("soda", [*SMALL, "optimiser.epochs=1"]), backbone)
+    assert not list(tmp_path.rglob("recipe.toml"))  # the name is still free
 
 
 def test_the_rate_rises_and_decays_in_each_stage(tmp_path: Path, backbone: Backbone) -> None:
