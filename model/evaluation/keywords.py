@@ -16,9 +16,9 @@ from model.hasher import KeywordHasher, Modality
 def keyword_codes(hasher: KeywordHasher, codes: CodeSet, class_names: Sequence[str]) -> CodeSet:
     """The image codes of a lone code set, with its queries' labels as keywords.
 
-    A query without a label that the model knows takes no part.
+    A query without a label that the model knows, and that can be typed, takes no part.
     """
-    known = np.array([name in hasher.keywords for name in class_names])
+    known = np.array([name in hasher.keywords and "," not in name for name in class_names])  # a comma parts names
     asked = (codes.query_labels & known).any(1)
     sets, set_of = np.unique(codes.query_labels[asked] & known, axis=0, return_inverse=True)
     words = [", ".join(name for name, on in zip(class_names, row, strict=True) if on) for row in sets]

@@ -249,6 +249,24 @@ def test_keyword_queries_are_a_protocol_of_their_own(hasher: KeywordHasher, code
     assert row[headings.index("query saw")] == "true labels"
 
 
+def test_a_class_whose_name_holds_a_comma_is_not_asked_for(
+    hasher: KeywordHasher, codes: CodeSet, few: ItemArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    encode = hasher.encode_keywords
+
+    def heard(keywords: Sequence[str]) -> EncodedBatch:
+        asked.extend(keywords)
+        return encode(keywords)
+
+    names = ["red, white", *few.info.class_names[1:]]
+    monkeypatch.setattr(type(hasher), "keywords", tuple(names))
+    monkeypatch.setattr(hasher, "encode_keywords", heard)
+    keyword_codes(hasher, codes, names)
+    assert asked
+    assert not any("white" in words for words in asked)
+
+
 @pytest.mark.parametrize("override", ["config.keywords=false", "config.teacher=false"])
 def test_a_model_without_a_label_head_refuses_keywords(
     archive: ItemArchive, folders: Folders, tmp_path: Path, override: str
