@@ -1,5 +1,6 @@
 """An ablation as Markdown tables and as a picture."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -31,12 +32,14 @@ def write_ablation(out: Path, method: str, caption: str, cells: Sequence[Cell]) 
 
 def ablation_markdown(method: str, caption: str, cells: Sequence[Cell]) -> str:
     """The rows as served and as released, then what the full method loses mode by mode."""
-    seeds, epochs = sorted({cell.seed for cell in cells}), sorted({cell.epochs for cell in cells})
+    epochs, trained = sorted({cell.epochs for cell in cells}), Counter((cell.row, cell.mode) for cell in cells)
+    most, alike = max(trained.values(), default=0), len(set(trained.values())) == 1
     modes = _compared(cells)
     oracle = "`oracle` codes were told the true labels of what they encode and are no retrieval result; "
     parts = [
         f"# Ablation of `{method}`",
-        f"{caption}. mAP@all, expected over ties, mean ± sample standard deviation over {len(seeds)} seeds, "
+        f"{caption}. mAP@all, expected over ties, mean ± sample standard deviation over "
+        f"{most if alike else f'up to {most}'} seeds, "
         f"{', '.join(map(str, epochs))} epochs. {oracle if Mode.ORACLE in modes else ''}`served` codes saw what the "
         f"direction names and nothing else. {LEGEND}.",
         f"![mAP of each row, {' and '.join(modes)}](ablation-{method}.svg)",

@@ -211,3 +211,7 @@ def test_a_file_that_holds_no_cells_is_not_overwritten(home: Path) -> None:
 
 def test_seeds_and_epochs_are_told() -> None:
     assert "over 2 seeds, 3 epochs" in ablation_markdown("m", "A caption", some_cells())
+
+
+def test_rows_of_fewer_seeds_than_others_are_told_of() -> None:
+    assert "over up to 2 seeds, 3 epochs" in ablation_markdown("m", "A caption", some_cells()[1:])
