@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
 from torch import Tensor
 
 from encoders.encode import FeatureEncoder
 from encoders.fast import FastPath
 from encoders.fingerprint import fingerprint
-from encoders.protocol import Backbone, TokenChunks
+from encoders.protocol import Backbone
 from model.errors import KeywordError
 from model.methods.protocol import KeywordNetwork
+from model.vectors import Inside
 
 Rows = NDArray[np.float32]  # (B, D)
 
@@ -65,7 +65,7 @@ class KeywordEncoder:
         self._sentences = features
         if network.text_tail is not None:
             own = fingerprint({"encoder": features.fingerprint, "reads": "keywords"}, network.state_dict())
-            self._sentences = FeatureEncoder(_Sentences(network, backbone, own), cache_dir, fast)
+            self._sentences = FeatureEncoder(_inside(network, backbone, own), cache_dir, fast)
 
     def encode_keywords(self, keywords: Sequence[str]) -> Rows:
         """(B, text_dim), a row for each text such as ``dog, beach``.
@@ -88,25 +88,11 @@ class KeywordEncoder:
         return found
 
 
-class _Sentences:
-    """What ``FeatureEncoder`` asks of a backbone, with the tuned blocks of the network's label branch."""
+def _inside(network: KeywordNetwork, backbone: Backbone, fingerprint: str) -> Inside:
+    """The backbone with the tuned blocks of the network's label branch."""
 
-    def __init__(self, network: KeywordNetwork, backbone: Backbone, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
-        self.device = backbone.device
-        self.image_dim, self.text_dim = backbone.image_dim, backbone.text_dim
-        self._network, self._backbone = network, backbone
+    def texts(tokens: Tensor) -> Tensor:
+        return network.read_keywords(backbone.text_tower.prefix(tokens, network.text_tail or 0), tokens)
 
-    def preprocess(self, image: Image) -> Tensor:
-        return self._backbone.preprocess(image)
-
-    def tokenize(self, text: str) -> TokenChunks:
-        return self._backbone.tokenize(text)
-
-    def image_features(self, pixels: Tensor) -> Tensor:
-        return self._backbone.image_features(pixels)
-
-    def text_features(self, tokens: Tensor) -> Tensor:
-        return self._network.read_keywords(
-            self._backbone.text_tower.prefix(tokens, self._network.text_tail or 0), tokens
-        )
+    dims = (backbone.image_dim, backbone.text_dim)
+    return Inside(backbone, fingerprint, images=backbone.image_features, texts=texts, dims=dims)

@@ -4,6 +4,7 @@ Paper: SODA (arXiv 2510.09664), the ground-truth label prompts of its teacher. `
 rows into prompts, and objectives alone hold one; what serves says the same sentences about classes that a user names.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -22,6 +23,8 @@ JOINED, IMAGE_CONTAINING, BARE, PER_CLASS, LEARNED = FORMS = (
     "per_class",
     "learned",
 )
+log = logging.getLogger(__name__)
+
 Read = Callable[[Tensor, Tensor], Tensor]  # states (T, L, W) before tuned blocks and ids (T, L) -> (T, text_dim)
 
 
@@ -69,7 +72,7 @@ class TrainingPrompts(nn.Module):
     ) -> None:
         super().__init__()
         sets, set_of = labels.cpu().unique(dim=0, return_inverse=True)
-        told = [fitting_sentences(backbone, _named(names, row), form) if row.any() else [] for row in sets]
+        told = _told(backbone, [_named(names, row) for row in sets], form)
         place = {one: number for number, one in enumerate(dict.fromkeys(one for some in told for one in some))}
         weights = torch.zeros(len(sets), len(place))
         for number, some in enumerate(told):
@@ -101,6 +104,21 @@ def sentence_features(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
     with torch.no_grad():
         rows = [backbone.text_features(_ids(backbone, one).unsqueeze(0).to(backbone.device)) for one in sentences]
     return torch.cat([torch.zeros(0, backbone.text_dim, device=backbone.device), *rows])
+
+
+def _told(backbone: Backbone, sets: Sequence[Sequence[str]], form: str) -> list[list[str]]:
+    """What the prompt of each label set says, nothing of an empty one; the log counts those that were too long."""
+    told = [fitting_sentences(backbone, names, form) if names else [] for names in sets]
+    parted = sum(len(said) > len(label_sentences(names, form)) for names, said in zip(sets, told, strict=True) if names)
+    if parted:
+        log.warning(
+            "label prompts: %d of %d label sets do not fit into the text tower's context in the form %r; each of their "
+            "classes gets a sentence of its own",
+            parted,
+            len(sets),
+            form,
+        )
+    return told
 
 
 def _ids(backbone: Backbone, sentence: str) -> Tensor:

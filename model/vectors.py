@@ -23,7 +23,7 @@ from encoders.protocol import Backbone, TokenChunks
 from model.methods.protocol import ReadingNetwork
 
 Rows = NDArray[np.float32]  # (B, D)
-Read = Callable[[Tensor], Tensor]  # (B, D) features -> (B, vector_dim)
+Read = Callable[[Tensor], Tensor]  # (B, …) inputs of a layer, a network or a tower -> (B, D)
 
 
 class VectorEncoder:
@@ -38,7 +38,7 @@ class VectorEncoder:
         self.fingerprint = fingerprint({"encoder": encoder.fingerprint}, network.state_dict())
         self.features = encoder
         self._network = network
-        self._inside = FeatureEncoder(_Inside(network, backbone, self.fingerprint), cache_dir, fast)
+        self._inside = FeatureEncoder(_inside(network, backbone, self.fingerprint), cache_dir, fast)
         folder = None if cache_dir is None else cache_dir / f"{self.fingerprint[:32]}-{self.backbone.device.type}"
         dim = network.vector_dim
         self._images = None if folder is None else FeatureCache(folder, "image-vector", dim)
@@ -76,23 +76,43 @@ class VectorEncoder:
         return forward_chunk(read, part, PATHS[device.type].chunk, device)
 
 
-class _Inside:
-    """What ``FeatureEncoder`` asks of a backbone, with the network's vectors for features."""
+class Inside:
+    """What ``FeatureEncoder`` asks of a backbone, with features that are read inside its towers."""
 
-    def __init__(self, network: ReadingNetwork, backbone: Backbone, fingerprint: str) -> None:
+    def __init__(
+        self, backbone: Backbone, fingerprint: str, *, images: Read, texts: Read, dims: tuple[int, int]
+    ) -> None:
+        """``images`` (B, 3, H, W) -> (B, dims[0]) and ``texts`` (B, L) -> (B, dims[1]) decide ``fingerprint``."""
         self.fingerprint = fingerprint
         self.device = backbone.device
-        self.image_dim = self.text_dim = network.vector_dim
-        self._network, self._backbone = network, backbone
+        self.image_dim, self.text_dim = dims
+        self._backbone, self._images, self._texts = backbone, images, texts
 
     def preprocess(self, image: Image) -> Tensor:
+        """As the backbone does."""
         return self._backbone.preprocess(image)
 
     def tokenize(self, text: str) -> TokenChunks:
+        """As the backbone does."""
         return self._backbone.tokenize(text)
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        return self._network.read_images(self._backbone.image_tower.prefix(pixels, self._network.image_tail or 0))
+        """(B, 3, H, W) -> (B, image_dim)."""
+        return self._images(pixels)
 
     def text_features(self, tokens: Tensor) -> Tensor:
-        return self._network.read_texts(self._backbone.text_tower.prefix(tokens, self._network.text_tail or 0), tokens)
+        """(B, L) -> (B, text_dim)."""
+        return self._texts(tokens)
+
+
+def _inside(network: ReadingNetwork, backbone: Backbone, fingerprint: str) -> Inside:
+    """The network's vectors for features."""
+
+    def images(pixels: Tensor) -> Tensor:
+        return network.read_images(backbone.image_tower.prefix(pixels, network.image_tail or 0))
+
+    def texts(tokens: Tensor) -> Tensor:
+        return network.read_texts(backbone.text_tower.prefix(tokens, network.text_tail or 0), tokens)
+
+    dims = (network.vector_dim, network.vector_dim)
+    return Inside(backbone, fingerprint, images=images, texts=texts, dims=dims)

@@ -53,12 +53,24 @@ def test_a_row_is_the_mean_of_its_sentences(backbone: Backbone, form: str) -> No
     assert torch.equal(found[0], found[3])
 
 
+MANY = [f"strange_animal_of_kind_{number}" for number in range(12)]
+
+
 def test_a_sentence_beyond_the_context_becomes_one_for_each_class(backbone: Backbone) -> None:
-    many = [f"strange_animal_of_kind_{number}" for number in range(12)]
-    assert len(backbone.tokenize(label_sentences(many, "joined")[0]).chunks) > 1
-    assert fitting_sentences(backbone, many, "joined") == label_sentences(many, "per_class")
-    prompts = TrainingPrompts(backbone, many, torch.ones(1, 12), "joined")
+    assert len(backbone.tokenize(label_sentences(MANY, "joined")[0]).chunks) > 1
+    assert fitting_sentences(backbone, MANY, "joined") == label_sentences(MANY, "per_class")
+    prompts = TrainingPrompts(backbone, MANY, torch.ones(1, 12), "joined")
     assert torch.allclose(prompts(torch.zeros(1, dtype=torch.long)).norm(dim=1), torch.ones(1))
+
+
+def test_the_log_tells_how_many_label_sets_did_not_fit(backbone: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+    labels = torch.ones(3, len(MANY))
+    labels[0, 1:] = 0
+    TrainingPrompts(backbone, MANY, labels, "joined")
+    assert "1 of 2 label sets do not fit" in caplog.text
+    caplog.clear()
+    TrainingPrompts(backbone, MANY, labels, "per_class")
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("form", ["joined", "per_class"])
