@@ -8,7 +8,8 @@ parameters and keeps to one item: its two sides are the sequence that is scanned
 
 Paper of ``LengthOneFusion`` and ``TokenFusion``: PGHMH. Every attention of its released fusion runs over a sequence of
 one, where the softmax is 1: the map is what is left, step by step as in section 2.5 of its specification, and no
-attention. ``TokenFusion`` is attention over the tokens of one item (section 6.2, step 5).
+attention. ``TokenFusion`` is attention over the tokens of one item (section 6.2, step 5), ``ItemGate`` the weight of
+its sides that the paper's abstract promises and its code lacks (section 8, 23).
 """
 
 from typing import Literal
@@ -152,6 +153,21 @@ class TokenFusion(nn.Module):
         if all(present):
             return fused[0], fused[1]
         return (fused[0], sides[1]) if present[0] else (sides[0], fused[0])
+
+
+class ItemGate(nn.Module):
+    """How much each side of a pair counts, by what both of them say: half and half at the start."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(2 * width, 1)
+        nn.init.zeros_(self.weigh.weight)
+        nn.init.zeros_(self.weigh.bias)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(B, width), (B, width) -> (B, width) between the two."""
+        share: Tensor = self.weigh(torch.cat([a, b], dim=1)).sigmoid()  # (B, 1)
+        return share * a + (1 - share) * b
 
 
 def _scramble(x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from encoders.protocol import Backbone
 from model.anchors import AnchorReader, Anchors, Inputs, TrueAnchors
 from model.banks import Likelihood, PairBank
-from model.fusion import MapFusion, TokenFusion
+from model.fusion import ItemGate, MapFusion, TokenFusion
 from model.hasher import Modality
 from model.heads import Decoders, InputLayer, MultiLengthHeads, ResidualMLP
 from model.losses import label_overlap, overlap_contrast, quantisation
@@ -54,6 +54,7 @@ class Config:
     auxiliary_bits: int = 256  # the long code that others are reconstructed to, served where it is one of ``bits``
     predicted_anchors: bool = True  # LF-pred; else LF-lite
     token_attention: bool = True  # 3-token attention; else F as released
+    item_gate: bool = False  # each pair weighs its sides; else half and half
     class_bank: bool = True  # E: the anchor has a category token
     sample_token: bool = True  # u: the anchor has a sample token
     out_of_fold: bool = True  # classes from out-of-fold classifiers; else from u, with L_y
@@ -143,6 +144,8 @@ class Network(protocol.FusingNetwork, protocol.ReadingNetwork):
             reader = AnchorReader(backbone, config.width, **sizes, category=category, sample=sample)
             self.anchors = Anchors(backbone, self.names, config.width, reader=reader, out_of_fold=config.out_of_fold)
         self.fusion = _fusion(config)
+        if config.item_gate:
+            self.gate = ItemGate(config.width)
         self.heads = MultiLengthHeads(config.width, _lengths(config))
 
     @classmethod
@@ -188,8 +191,12 @@ class Network(protocol.FusingNetwork, protocol.ReadingNetwork):
             if entered is not None and found.text is not None:
                 text = self.text_norm(entered + found.text)
         image, text = self.fusion((image, text), present, anchor)
-        there = [side for side, is_there in zip((image, text), present, strict=True) if is_there]
-        fused = 2 * torch.stack(there).mean(0)  # of one scale, whatever the mask
+        if self.config.item_gate and all(present):
+            mean = self.gate(image, text)
+        else:
+            there = [side for side, is_there in zip((image, text), present, strict=True) if is_there]
+            mean = torch.stack(there).mean(0)
+        fused = 2 * mean  # of one scale, whatever the mask
         return Look(fused, image if present[0] else None, text if present[1] else None, anchor, guess)
 
     def read_images(self, inputs: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ ABLATIONS = {
             "u without bank": Row(("config.class_bank=false",)),
             "F as released": Row(("config.token_attention=false",)),
             "shuffled names": Row(("config.shuffled_names=true",)),
+            "gate of sides": Row(("config.item_gate=true",)),
             "no contrast on codes": Row(("config.contrast=0",)),
             FULL: Row((), ()),
         },

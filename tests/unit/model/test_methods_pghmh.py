@@ -169,6 +169,20 @@ def test_switches_leave_their_part_out(backbone: Backbone) -> None:
     assert not any(name.startswith("anchors.") for name in parts("config.predicted_anchors=false"))
     assert any(name.startswith("fusion.map.") for name in parts("config.token_attention=false"))
     assert "anchors.reader.context" in parts("config.prompt_layers=1")
+    assert not any(name.startswith("gate.") for name in parts())
+
+
+def test_a_gate_of_sides_weighs_those_of_a_pair_alone(backbone: Backbone) -> None:
+    network = new_network(load_recipe("pghmh", [*SMALL, "config.item_gate=true"]), backbone, NAMES).eval()
+    assert isinstance(network, pghmh.Network)
+    torch.nn.init.constant_(network.gate.weigh.bias, 100.0)  # the image alone counts
+    some = rows(4, 0)
+    with torch.no_grad():
+        pair, image = network.look(some.images, some.texts, None), network.look(some.images, None, None)
+    assert pair.image is not None
+    assert torch.allclose(pair.fused, 2 * pair.image, atol=1e-5)
+    assert image.image is not None
+    assert torch.allclose(image.fused, 2 * image.image)
 
 
 def test_shuffled_names_give_every_class_the_name_of_another(backbone: Backbone) -> None:

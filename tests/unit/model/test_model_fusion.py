@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import silu
 
-from model.fusion import Affine, GatedFusion, _scramble, _unscramble
+from model.fusion import Affine, GatedFusion, ItemGate, _scramble, _unscramble
 
 WIDTH = 16
 TOLERANCE = 1e-6
@@ -191,3 +191,22 @@ def test_gradients_reach_every_parameter_and_both_sides(across: str) -> None:
         assert parameter.grad.abs().max() > 0 or name in attention, name
     assert a.grad is not None
     assert b.grad is not None
+
+
+def test_a_gate_starts_half_and_half() -> None:
+    a, b = sides(5)
+    assert torch.equal(ItemGate(WIDTH)(a, b), (a + b) / 2)
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 7), st.integers(0, 99))
+def test_a_gate_gives_a_point_between_the_sides_of_each_item(count: int, seed: int) -> None:
+    gate = ItemGate(WIDTH)
+    torch.nn.init.normal_(gate.weigh.weight, generator=torch.Generator().manual_seed(seed))
+    a, b = sides(count, seed)
+    with torch.no_grad():
+        between = gate(a, b)
+        share = ((between - b) * (a - b)).sum(1, keepdim=True) / (a - b).square().sum(1, keepdim=True)
+        assert ((share >= 0) & (share <= 1)).all()
+        assert torch.allclose(share * a + (1 - share) * b, between, atol=1e-5)
+        assert torch.allclose(gate(a[:1], b[:1]), between[:1], atol=TOLERANCE)
