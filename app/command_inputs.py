@@ -1,9 +1,10 @@
 """What the command line encodes: a text, an image file, or both, fused into one code."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -104,6 +105,21 @@ def encode_one(hasher: Hasher, one: Input) -> EncodedBatch:
     except OSError as error:
         raise typer.BadParameter(f"cannot read {one.image}: {error.strerror}", param_hint="--image") from error
     return encode_values(hasher, [value])
+
+
+def json_object(text: str) -> dict[str, Any]:  # Any: JSON
+    """The value of ``--filter``.
+
+    Raises:
+        typer.BadParameter: it is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"expected a JSON object, but {error}", param_hint="--filter") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter('expected a JSON object such as {"labels": "animal"}', param_hint="--filter")
+    return value
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

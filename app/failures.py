@@ -7,6 +7,10 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL_MESSAGES = ("no space left on device", "database or disk is full")  # of safetensors and SQLite
 
 
+class RemoteFailed(Exception):
+    """A service that a command asked over HTTP answered with a problem, or not at all."""
+
+
 def explain(error: Exception) -> str | None:
     """What is wrong with the disk and what to do about it; None where the failure is another one."""
     code, place = None, ""

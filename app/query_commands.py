@@ -1,14 +1,13 @@
 """What `crossbit encode` and `crossbit search` do."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from app.command_inputs import Input, encode_one, inputs_of, keyword_hasher, require
+from app.command_inputs import Input, encode_one, inputs_of, json_object, keyword_hasher, require
 from app.lookup import find_artifact, find_index
 from app.rebuild_steps import LoadHasher
 from app.settings import Settings
@@ -118,7 +117,7 @@ def search(
             k=None,
             radius=radius,
             limit=limit,
-            filter=None if where is None else snapshot.filter(_json_object(where)),
+            filter=None if where is None else snapshot.filter(json_object(where)),
             fingerprint=hasher.fingerprint,
         )[0]
         stored = snapshot.items([hit.row for hit in answer.hits])
@@ -131,16 +130,6 @@ def search(
         "more": answer.more,
         "truncated_tokens": int(encoded.truncated_tokens[0]),
     }
-
-
-def _json_object(text: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"expected a JSON object, but {error}", param_hint="--filter") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter('expected a JSON object such as {"labels": "animal"}', param_hint="--filter")
-    return value
 
 
 def _hit(hit: RankedHit, item: StoredItem, column: str, bits: int) -> dict[str, Any]:  # Any: JSON

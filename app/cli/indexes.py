@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from app.cli import options
-from app.cli.options import SEARCHING, AsJson, Bits, open_settings
+from app.cli.options import SEARCHING, AsJson, Bits, Url, given, open_settings
 from app.show import note_skipped, progress, show_entries, show_entry
 
 cli = typer.Typer()
@@ -119,24 +119,49 @@ def verify_index(
 @index.command("show")
 def show_index(
     name: Annotated[str | None, typer.Argument(help="Name of an index; all of them if left out.")] = None,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what an index holds and how good its codes are."""
-    from app.index_commands import overview, show
+    from app import index_commands, remote_commands
 
     if name is None:
-        show_entries("indexes", overview(open_settings()), as_json=as_json)
+        entries = index_commands.overview(open_settings()) if url is None else remote_commands.overview(url)
+        show_entries("indexes", entries, as_json=as_json)
     else:
-        show_entry(show(open_settings(), name), as_json=as_json)
+        entry = index_commands.show(open_settings(), name) if url is None else remote_commands.show(url, name)
+        show_entry(entry, as_json=as_json)
 
 
 @index.command("rollback")
 def rollback_index(
     name: Annotated[str, typer.Argument(help="Name of an index.")],
     generation: Generation = None,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an earlier generation the one that serves; the newest one below the current if none is named."""
-    from app.index_commands import rollback
+    from app import index_commands, remote_commands
 
-    show_entry(rollback(open_settings(), name, generation), as_json=as_json)
+    if url is None:
+        pointer = index_commands.rollback(open_settings(), name, generation)
+    else:
+        pointer = remote_commands.rollback(url, name, generation)
+    show_entry(pointer, as_json=as_json)
+
+
+@index.command("rebuild")
+def rebuild_index(
+    name: Annotated[str, typer.Argument(help="Name of an index.")],
+    url: Annotated[str, typer.Option(help="Service that has the index; CROSSBIT_API_KEY has its key, if it has any.")],
+    source: Annotated[str | None, typer.Option(help="A source of the service; the index's own if left out.")] = None,
+    artifact: Annotated[str | None, typer.Option(help="A model of the service; the index's own if left out.")] = None,
+    bits: Annotated[int | None, typer.Option(min=8, help="Code length; the index's own if left out.")] = None,
+    reuse: Annotated[bool, typer.Option(help="Take over the codes of unchanged items.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Have a service rebuild an index while it serves, and watch; Ctrl-C ends the watching, not the rebuild."""
+    from app.remote_commands import rebuild
+
+    job = rebuild(url, name, given(source=source, model=artifact, bits=bits, reuse=reuse))
+    show_entry(job, as_json=as_json)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -30,6 +31,7 @@ DRAWINGS = ROOT / "tests" / "fixtures" / "openclipart-200.zip"
 KEYS = {"KEY": "a reader's key", "ADMIN_KEY": "an owner's key"}
 # commands of one block, and the answer to the last of them where one is shown
 EXAMPLES = re.findall(r"```sh\n(.*?)```(?:\n\n```json\n(.*?)```)?", DOCUMENT, re.DOTALL)
+PROGRAMS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 OWN_KEYS = {"metadata", "fields"}  # objects whose keys are the data's
 NULLABLE = {"rate", "eta_s"}
 
@@ -96,8 +98,19 @@ def test_an_example_gives_what_is_shown(environment: dict[str, str], tmp_path: P
         assert shape(json.loads(answers[-1])) == shape(json.loads(shown))
 
 
+@pytest.mark.parametrize("program", PROGRAMS, ids=["called", "awaited"])
+def test_a_program_runs(environment: dict[str, str], tmp_path: Path, program: str) -> None:
+    (tmp_path / "picture.png").write_bytes(png())
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith(("forbidden", "done"))
+
+
 def test_the_examples_were_found() -> None:
     assert len(EXAMPLES) == DOCUMENT.count("```sh") >= 15
+    assert len(PROGRAMS) == DOCUMENT.count("```python") == 2
 
 
 def rows(section: str) -> list[str]:
