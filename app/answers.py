@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.inputs import check_count
 from app.problems import Problem
 from app.queries import Query
-from app.runtime import Runtime, Served
+from app.runtime import Served
 from app.schemas.base import IndexReference, ModalityName, ModelReference, PresenceBody
 from app.schemas.search import Answer, Answers, Explanation, Hit, SearchOptions, Tie
 from index.manifest import PAIR
@@ -33,8 +33,8 @@ class Page:
 class Search:
     """One search request: its options checked, its pair of generation and model taken once and kept."""
 
-    def __init__(self, runtime: Runtime, options: SearchOptions, queries: int) -> None:
-        self.query = Query(runtime)
+    def __init__(self, query: Query, options: SearchOptions, queries: int) -> None:
+        self.query, runtime = query, query.runtime
         self.served = runtime.index(options.index)
         self._options = options
         self._limits = runtime.settings.limits

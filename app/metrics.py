@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from model.hasher import Modality
+from model.hasher import EncodedBatch, Modality
+from model.margins import near_zero_bits
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
@@ -111,10 +112,10 @@ class Metrics:
         """Count the time that a query spent in a stage."""
         self._stage_s.labels(stage).observe(seconds)
 
-    def record_encoded(self, modality: Modality, inputs: int, near_zero_bits: int) -> None:
+    def record_encoded(self, modality: Modality, batch: EncodedBatch) -> None:
         """Count one call of an encoder."""
-        self._batch_sizes.labels(modality.value).observe(inputs)
-        self._near_zero.inc(near_zero_bits)
+        self._batch_sizes.labels(modality.value).observe(len(batch))
+        self._near_zero.inc(int(near_zero_bits(batch).sum()))
 
     def record_tie_group(self, size: int) -> None:
         """Count a tie group that an answer shows."""
@@ -148,7 +149,7 @@ class _RuntimeCollector(Collector):
     def _queue_depth(self) -> GaugeMetricFamily:
         depth = GaugeMetricFamily("encode_queue_depth", "Calls that wait to be encoded.", labels=["modality"])
         for modality in Modality:
-            depth.add_metric([modality.value], self._runtime.encoding.depth(modality.value))
+            depth.add_metric([modality.value], self._runtime.encoding.waiting(modality))
         return depth
 
     def _indexes(self) -> Iterator[GaugeMetricFamily]:

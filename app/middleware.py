@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.keys import KeyRing
@@ -102,6 +103,8 @@ class AnswerProblems:
 
         try:
             await self.app(scope, receive, send_noted)
+        except ClientDisconnect:
+            return  # there is nobody to answer
         except Exception as error:
             if has_begun:  # half an answer is out: only the server can break it off
                 log.exception("response_broken")

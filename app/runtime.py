@@ -9,12 +9,13 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from app.batching import Stage
+from app.batching import Batching
 from app.logs import Log
 from app.metrics import Metrics
 from app.models import LoadHasher, Models, require_modality
 from app.problems import Problem, as_problem
 from app.settings import Settings
+from app.stages import Stage
 from index.generations import IndexDirectory, list_indexes
 from index.snapshot import Snapshot, index_stamp
 from model.hasher import Hasher, Modality
@@ -63,7 +64,14 @@ class Runtime:
         self.metrics.watch(self)
         self.models = Models(settings, load_hasher)
         limits = settings.limits
-        self.encoding = Stage("encoding", threads=settings.encode_threads, queue=limits.queue)
+        self.encoding = Batching(
+            threads=settings.encode_threads,
+            queue=limits.queue,
+            batch=settings.encode_batch,
+            wait_s=settings.encode_wait_s,
+            on_encoded=self.metrics.record_encoded,
+        )
+        self.loading = Stage("loading", threads=1, queue=limits.queue)
         self.searching = Stage("searching", threads=settings.search_threads, queue=limits.queue)
         self._swapping = threading.Lock()
         self._indexes: Mapping[str, Served | Refusal] = {}
@@ -141,8 +149,8 @@ class Runtime:
 
     def close(self) -> None:
         """Wait for running work, then drop every index."""
-        self.encoding.close()
-        self.searching.close()
+        for stage in (self.encoding, self.loading, self.searching):
+            stage.close()
         self._indexes = {}
 
     def _open(self, name: str, generation: int | None = None) -> Served:

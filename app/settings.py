@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     encode_threads: int = Field(default=1, ge=1, le=64)
     """Threads that encode; one keeps a shared machine responsive, and a GPU needs no more."""
 
+    encode_batch: int = Field(default=32, ge=1, le=1024)
+    """Most texts encoded together, and on a GPU most images; on a CPU, where company gains them nothing, one image."""
+
+    encode_wait_s: float = Field(default=0.005, ge=0, le=1)
+    """Longest wait of a call for company, in seconds, where the encoder was busy when it came; an idle one starts."""
+
     threads: int = Field(default=2, ge=1, le=64)
     """Threads of a command or rebuild that encodes many inputs, one core each; no code depends on it."""
 

@@ -15,6 +15,13 @@ from model.hasher import EncodedBatch
 MARGIN_RULE = 1e-3  # of the mean margin
 
 
+def near_zero_bits(batch: EncodedBatch) -> NDArray[np.int64]:
+    """Bits of each code, (B,), that another machine might set otherwise: below the rule by their code's own mean."""
+    means = batch.margins.mean(axis=1, keepdims=True)
+    count: NDArray[np.int64] = (batch.margins < MARGIN_RULE * means).sum(axis=1)
+    return count
+
+
 @dataclass(frozen=True, slots=True)
 class Flips:
     """How the codes of some inputs differ from the reference codes of the same inputs."""

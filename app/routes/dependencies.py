@@ -5,6 +5,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from app.jobs import Job
+from app.queries import Query
 from app.runtime import Runtime
 from app.settings import Limits
 
@@ -35,23 +36,31 @@ class Jobs(Protocol):
         """Stop the job, if it has not ended."""
 
 
-def get_runtime(request: Request) -> Runtime:
+async def get_runtime(request: Request) -> Runtime:
     """The runtime of the application that this request came to."""
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
-def get_limits(request: Request) -> Limits:
+RuntimeOf = Annotated[Runtime, Depends(get_runtime)]
+
+
+async def get_limits(runtime: RuntimeOf) -> Limits:
     """The bounds on requests."""
-    return get_runtime(request).settings.limits
+    return runtime.settings.limits
 
 
-def get_jobs(request: Request) -> Jobs:
+async def get_jobs(request: Request) -> Jobs:
     """The jobs of the application that this request came to."""
     jobs: Jobs = request.app.state.jobs
     return jobs
 
 
-RuntimeOf = Annotated[Runtime, Depends(get_runtime)]
+async def get_query(request: Request, runtime: RuntimeOf) -> Query:
+    """The work and the clock of this request; routes that read a form themselves name it after the form."""
+    return Query(runtime, request.receive)
+
+
 LimitsOf = Annotated[Limits, Depends(get_limits)]
+QueryOf = Annotated[Query, Depends(get_query)]
 JobsOf = Annotated[Jobs, Depends(get_jobs)]

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
 from app.models import require_modality
 from app.pair_inputs import Pairs, read_pairs
-from app.queries import Query, near_zero_bits
-from app.routes.dependencies import LimitsOf, RuntimeOf
+from app.queries import Query
+from app.routes.dependencies import LimitsOf, QueryOf
 from app.routes.openapi import DECODED, ENCODED, FINGERPRINT, SERVED, image_body, problems
-from app.runtime import Runtime
 from app.schemas.base import ModelReference
 from app.schemas.encode import Encoded, EncodeFields, EncodeOptions, ImageEncode, Margins, PairEncodeFields, TextEncode
 from index.codes import to_hex
 from model.hasher import EncodedBatch, Hasher, Modality
+from model.margins import near_zero_bits
 
 DEFAULT_BITS = 64
 
@@ -44,9 +44,9 @@ class Encoding:
         self._name = name
 
     @classmethod
-    async def open(cls, runtime: Runtime, options: EncodeOptions, modality: Modality) -> "Encoding":
+    async def open(cls, query: Query, options: EncodeOptions, modality: Modality) -> "Encoding":
         """The model of the index that the options name, or the model that they name itself."""
-        query = Query(runtime)
+        runtime = query.runtime
         if options.model is None:
             served = runtime.index(options.index)
             return cls(served.snapshot.manifest.artifact, served.encoder(modality), query)
@@ -77,10 +77,10 @@ class Encoding:
 
 
 @router.post("/text", responses=problems(*SERVED, *ENCODED, sends=FINGERPRINT))
-async def encode_text(body: TextEncode, runtime: RuntimeOf, limits: LimitsOf, response: Response) -> Encoded:
+async def encode_text(body: TextEncode, query: QueryOf, limits: LimitsOf, response: Response) -> Encoded:
     """Codes of one text or several."""
     check_texts(body.texts, limits)
-    encoding = await Encoding.open(runtime, body, Modality.TEXT)
+    encoding = await Encoding.open(query, body, Modality.TEXT)
     async with encoding.query.deadline():
         return encoding.answer(response, await encoding.query.encode_texts(encoding.hasher, body.texts))
 
@@ -91,10 +91,10 @@ async def encode_text(body: TextEncode, runtime: RuntimeOf, limits: LimitsOf, re
     responses=problems(*SERVED, *ENCODED, *DECODED, sends=FINGERPRINT),
 )
 async def encode_image(
-    upload: Annotated[Upload[EncodeOptions], Depends(read_images)], runtime: RuntimeOf, response: Response
+    upload: Annotated[Upload[EncodeOptions], Depends(read_images)], query: QueryOf, response: Response
 ) -> Encoded:
     """Codes of one image or several."""
-    encoding = await Encoding.open(runtime, upload.fields, Modality.IMAGE)
+    encoding = await Encoding.open(query, upload.fields, Modality.IMAGE)
     async with encoding.query.deadline():
         return encoding.answer(response, await encoding.query.encode_images(encoding.hasher, upload.files))
 
@@ -105,10 +105,10 @@ async def encode_image(
     responses=problems(*SERVED, *ENCODED, *DECODED, sends=FINGERPRINT),
 )
 async def encode_pair(
-    pairs: Annotated[Pairs[PairEncodeFields], Depends(read_pair_form)], runtime: RuntimeOf, response: Response
+    pairs: Annotated[Pairs[PairEncodeFields], Depends(read_pair_form)], query: QueryOf, response: Response
 ) -> Encoded:
     """Codes of images fused with texts, for models that fuse."""
-    encoding = await Encoding.open(runtime, pairs.fields, Modality.PAIR)
+    encoding = await Encoding.open(query, pairs.fields, Modality.PAIR)
     async with encoding.query.deadline():
         batch = await encoding.query.encode_pairs(encoding.hasher, pairs.files, pairs.texts)
         return encoding.answer(response, batch)

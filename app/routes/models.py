@@ -2,11 +2,10 @@
 
 from fastapi import APIRouter
 
-from app.batching import Stage
 from app.routes.dependencies import RuntimeOf
 from app.runtime import Runtime
 from app.schemas.indexes import LimitsBody, ModelBody, ModelList, QueueBody
-from model.hasher import Hasher
+from model.hasher import Hasher, Modality
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -19,7 +18,7 @@ def list_all(runtime: RuntimeOf) -> ModelList:
         models=[_model(runtime, name, hasher) for (name, _), hasher in sorted(runtime.models.loaded().items())],
         available=runtime.models.names(),
         limits=LimitsBody(**limits.model_dump(include=set(LimitsBody.model_fields))),
-        queues=[_queue(stage) for stage in (runtime.encoding, runtime.searching)],
+        queues=_queues(runtime),
     )
 
 
@@ -39,5 +38,11 @@ def _model(runtime: Runtime, name: str, hasher: Hasher) -> ModelBody:
     )
 
 
-def _queue(stage: Stage) -> QueueBody:
-    return QueueBody(stage=stage.name, waiting=stage.waiting, limit=stage.queue)
+def _queues(runtime: Runtime) -> list[QueueBody]:
+    encoding = runtime.encoding
+    by_modality = [
+        QueueBody(stage=encoding.name, modality=one.value, waiting=encoding.waiting(one), limit=encoding.queue)
+        for one in Modality
+    ]
+    others = (runtime.loading, runtime.searching)
+    return by_modality + [QueueBody(stage=one.name, waiting=one.waiting, limit=one.queue) for one in others]

@@ -9,7 +9,7 @@ from app.answers import Search
 from app.inputs import Upload, check_texts, decode_base64, is_json, read_form, read_json
 from app.pair_inputs import Pairs, read_pairs
 from app.problems import Problem
-from app.routes.dependencies import LimitsOf, RuntimeOf
+from app.routes.dependencies import LimitsOf, QueryOf
 from app.routes.openapi import DECODED, ENCODED, FINGERPRINT, GENERATION, SEARCHED, image_body, problems
 from app.schemas.search import (
     Answer,
@@ -45,10 +45,10 @@ async def read_pair_form(request: Request, limits: LimitsOf) -> Pairs[PairFields
 
 
 @router.post("/text", responses=problems(*SEARCHED, *ENCODED, sends=SENT))
-async def search_text(body: TextSearch, runtime: RuntimeOf, limits: LimitsOf, response: Response) -> Answer | Answers:
+async def search_text(body: TextSearch, query: QueryOf, limits: LimitsOf, response: Response) -> Answer | Answers:
     """Search by one text or several; among the images, where no target is named."""
     check_texts(body.texts, limits)
-    search = Search(runtime, body, len(body.texts))
+    search = Search(query, body, len(body.texts))
     hasher = search.served.encoder(Modality.TEXT)
     async with search.query.deadline():
         batch = await search.query.encode_texts(hasher, body.texts)
@@ -68,10 +68,10 @@ async def search_text(body: TextSearch, runtime: RuntimeOf, limits: LimitsOf, re
     responses=problems(*SEARCHED, *ENCODED, *DECODED, sends=SENT),
 )
 async def search_image(
-    upload: Annotated[Upload[SearchOptions], Depends(read_images)], runtime: RuntimeOf, response: Response
+    upload: Annotated[Upload[SearchOptions], Depends(read_images)], query: QueryOf, response: Response
 ) -> Answer | Answers:
     """Search by one image or several; among the texts, where no target is named."""
-    search = Search(runtime, upload.fields, len(upload.files))
+    search = Search(query, upload.fields, len(upload.files))
     hasher = search.served.encoder(Modality.IMAGE)
     async with search.query.deadline():
         batch = await search.query.encode_images(hasher, upload.files)
@@ -86,10 +86,10 @@ async def search_image(
     responses=problems(*SEARCHED, *ENCODED, *DECODED, sends=SENT),
 )
 async def search_pair(
-    pairs: Annotated[Pairs[PairFields], Depends(read_pair_form)], runtime: RuntimeOf, response: Response
+    pairs: Annotated[Pairs[PairFields], Depends(read_pair_form)], query: QueryOf, response: Response
 ) -> Answer | Answers:
     """Search by images fused with texts, for models that fuse; among the pairs, where no target is named."""
-    search = Search(runtime, pairs.fields, len(pairs.files))
+    search = Search(query, pairs.fields, len(pairs.files))
     hasher = search.served.encoder(Modality.PAIR)
     async with search.query.deadline():
         batch = await search.query.encode_pairs(hasher, pairs.files, pairs.texts)
@@ -104,9 +104,9 @@ async def search_pair(
 
 
 @router.post("/code", responses=problems(*SEARCHED, sends=SENT))
-async def search_code(body: CodeSearch, runtime: RuntimeOf, response: Response) -> Answer | Answers:
+async def search_code(body: CodeSearch, query: QueryOf, response: Response) -> Answer | Answers:
     """Search by codes made earlier, no model needed; among the images, where no target is named."""
-    search = Search(runtime, body, len(body.codes))
+    search = Search(query, body, len(body.codes))
     codes = np.stack([from_hex(code, search.served.snapshot.bits) for code in body.codes])
     async with search.query.deadline():
         return await search.answer(
@@ -115,9 +115,9 @@ async def search_code(body: CodeSearch, runtime: RuntimeOf, response: Response) 
 
 
 @router.post("/item", responses=problems(*SEARCHED, "item_not_found", sends=SENT))
-async def search_item(body: ItemSearch, runtime: RuntimeOf, response: Response) -> Answer | Answers:
+async def search_item(body: ItemSearch, query: QueryOf, response: Response) -> Answer | Answers:
     """More like a stored item, which is among the hits itself; in the same column, where no target is named."""
-    search = Search(runtime, body, 1)
+    search = Search(query, body, 1)
     snapshot = search.served.snapshot
     async with search.query.deadline():
         codes = await search.query.search(lambda: snapshot.codes_of(body.item_id, body.column))

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.schemas.base import AnswerBody, ModelReference, PresenceBody
+from app.schemas.base import AnswerBody, ModalityName, ModelReference, PresenceBody
 
 
 class IndexSummary(AnswerBody):
@@ -115,6 +115,7 @@ class QueueBody(AnswerBody):
     """How full a stage is."""
 
     stage: str
+    modality: ModalityName | None = Field(default=None, description="Encoding has a queue for each modality.")
     waiting: int
     limit: int
 

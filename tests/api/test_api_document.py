@@ -6,23 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-import uvicorn
 from api_home import BITS, png, wait_until
 from fake_artifact import write_fake_artifact
 from fastapi.testclient import TestClient
+from live_service import listening
 from test_api_metrics import CONTRACT
 from tiny_home import FUSING, load_fake
 
 from app.keys import digest_of
 from app.main import create_app
 from app.problems import CODES
-from app.serving import bind
 from app.settings import Limits, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -58,14 +55,8 @@ def environment(home: Path) -> Iterator[dict[str, str]]:
     keys = {"query": [digest_of(KEYS["KEY"])], "admin": [digest_of(KEYS["ADMIN_KEY"])]}
     settings = Settings(home=home, log_level="error", keys=keys, default_index="demo")
     app = create_app(settings, load_hasher=load_fake)
-    with closing(bind("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        wait_until(lambda: server.started and app.state.runtime.ready)
-        yield os.environ | KEYS | {"URL": f"http://127.0.0.1:{listener.getsockname()[1]}"}
-        server.should_exit = True
-        thread.join()
+    with listening(app) as (host, port):
+        yield os.environ | KEYS | {"URL": f"http://{host}:{port}"}
 
 
 def run(command: str, environment: dict[str, str], directory: Path) -> str:

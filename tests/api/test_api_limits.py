@@ -11,6 +11,7 @@ from httpx2 import Response
 
 from app.problems import Problem
 from app.settings import Limits
+from model.hasher import Modality
 
 TEXT = "/v1/search/text"
 IMAGE = "/v1/search/image"
@@ -82,8 +83,10 @@ def test_calls_beyond_the_queue_are_told_when_to_come_back(serve: Serve) -> None
     hasher = GatedHasher(BITS)
     client = serve(load=lambda *_: hasher, limits={"queue": 2})
     with ThreadPoolExecutor(3) as pool:
-        calls = [pool.submit(text(), client) for _ in range(3)]
-        wait_until(lambda: client.app.state.runtime.encoding.waiting == 2)
+        calls = [pool.submit(text(), client)]
+        hasher.entered.acquire(timeout=10)
+        calls += [pool.submit(text(), client) for _ in range(2)]
+        wait_until(lambda: client.app.state.runtime.encoding.waiting(Modality.TEXT) == 2)
         answer = text()(client)
         assert (answer.json()["code"], answer.headers["retry-after"]) == ("overloaded", "1")
         assert codes(1)(client).status_code == 200  # another stage has its own queue

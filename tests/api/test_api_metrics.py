@@ -109,7 +109,9 @@ def test_waiting_calls_are_the_depth_of_the_queue(serve: Serve) -> None:
     hasher = GatedHasher(BITS)
     client = serve(load=lambda *_: hasher)
     with ThreadPoolExecutor(3) as pool:
-        calls = [pool.submit(client.post, TEXT, json={"query": "a"}) for _ in range(3)]
+        calls = [pool.submit(client.post, TEXT, json={"query": "a"})]
+        hasher.entered.acquire(timeout=10)
+        calls += [pool.submit(client.post, TEXT, json={"query": "a"}) for _ in range(2)]
         wait_until(lambda: value(told(client), "encode_queue_depth", modality="text") == 2)
         assert value(told(client), "encode_queue_depth", modality="image") == 0
         hasher.gate.set()

@@ -17,7 +17,7 @@ from app.models import WARM_UP_TEXT
 from app.problems import CODES, MEDIA_TYPE
 from index.ranking import Cursor
 from model.fake import FakeHasher
-from model.hasher import EncodedBatch, Hasher
+from model.hasher import EncodedBatch, Hasher, Modality
 
 TEXT = "/v1/search/text"
 IMAGE = "/v1/search/image"
@@ -283,11 +283,13 @@ def test_more_calls_than_the_queue_holds(home: Home, serve: Serve) -> None:
     hasher = GatedHasher(BITS)
     client = serve(load=lambda *_: hasher, limits={"queue": 1})
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(client.post, TEXT, json={"query": "a"}) for _ in range(2)]
-        stage = client.app.state.runtime.encoding
-        wait_until(lambda: stage.waiting == 1)
+        waiting = [pool.submit(client.post, TEXT, json={"query": "a"})]
+        hasher.entered.acquire(timeout=10)
+        waiting.append(pool.submit(client.post, TEXT, json={"query": "a"}))
+        wait_until(lambda: client.app.state.runtime.encoding.waiting(Modality.TEXT) == 1)
         answer = client.post(TEXT, json={"query": "a"})
-        assert client.get("/v1/models").json()["queues"][0] == {"stage": "encoding", "waiting": 1, "limit": 1}
+        queues = client.get("/v1/models").json()["queues"]
+        assert {"stage": "encoding", "modality": "text", "waiting": 1, "limit": 1} in queues
         hasher.gate.set()
         assert [call.result().status_code for call in waiting] == [200, 200]
     assert_problem(answer, "overloaded")

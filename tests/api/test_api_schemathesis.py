@@ -2,18 +2,15 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-import uvicorn
-from api_home import Home, open_recorded_jobs, wait_until
+from api_home import Home, open_recorded_jobs
+from live_service import listening
 
 from app.keys import digest_of
 from app.main import create_app
-from app.serving import bind
 from app.settings import Settings
 from model.fake import FusingFakeHasher
 
@@ -48,14 +45,8 @@ def url(home: Home) -> Iterator[str]:
     home.add_generation("colors", "demo")
     settings = Settings(home=home.path, log_level="error", keys={"admin": [digest_of(KEY)]})
     app = create_app(settings, load_hasher=home.load, open_jobs=open_recorded_jobs)
-    with closing(bind("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        wait_until(lambda: server.started and app.state.runtime.ready)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with listening(app) as (host, port):
+        yield f"http://{host}:{port}"
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from app.batching import Stage
 from app.problems import Problem
+from app.stages import Stage
 
 
 def test_a_stage_gives_back_what_the_call_gives() -> None:
