@@ -40,6 +40,9 @@ class Limits(BaseModel):
     queue: int = Field(default=64, ge=0, le=100_000)
     """Calls that may wait for each stage (encoding, or decoding and searching); beyond it ``overloaded``."""
 
+    listeners: int = Field(default=32, ge=0, le=10_000)
+    """Callers that may follow jobs as server-sent events at the same time; beyond it ``overloaded``."""
+
     deadline_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds a query may take, waiting included; beyond it ``deadline_exceeded``."""
 

@@ -1,9 +1,11 @@
 """What routes are handed."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from app.job_events import Listeners
 from app.jobs import Job
 from app.runtime import Runtime
 from app.settings import Limits
@@ -52,6 +54,14 @@ def get_jobs(request: Request) -> Jobs:
     return jobs
 
 
+async def take_place(request: Request) -> AsyncIterator[Listeners]:
+    """A place among the callers that follow jobs, kept until the answer is out."""
+    listeners: Listeners = request.app.state.listeners
+    with listeners.one_more():
+        yield listeners
+
+
 RuntimeOf = Annotated[Runtime, Depends(get_runtime)]
 LimitsOf = Annotated[Limits, Depends(get_limits)]
 JobsOf = Annotated[Jobs, Depends(get_jobs)]
+PlaceOf = Annotated[Listeners, Depends(take_place)]
