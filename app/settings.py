@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     sources: dict[str, str] = Field(default_factory=dict)
     """What a rebuild may read: name in the request -> data set; unset: every data set, under its own name."""
 
+    min_free_bytes: int = Field(default=2**30, ge=0)
+    """Bytes that a rebuild must leave free on the disk, by an estimate; beyond it ``insufficient_storage``."""
+
+    max_bad_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of a source's items that may be bad; a rebuild that finds more does not swap."""
+
     encode_threads: int = Field(default=1, ge=1, le=64)
     """Threads that encode; one keeps a shared machine responsive, and a GPU needs no more."""
 
