@@ -27,7 +27,6 @@ from model.items import Item, ItemArchive, content_hash
 SHARD_ITEMS = 256  # items between two checkpoints of a rebuild
 BATCH_ITEMS = 32
 THUMBNAIL_PX = 256
-MAX_SKIPPED = 0.1  # of all items; beyond it the source is broken, not a few of its items
 SAMPLE_ITEMS = 16  # encoded once more to check a generation
 
 
@@ -135,17 +134,17 @@ class Builder:
         )
 
 
-def check_skipped(skipped: Sequence[Skipped], total: int) -> None:
-    """Refuse to go on when more than ``MAX_SKIPPED`` of the items were bad.
+def check_skipped(skipped: Sequence[Skipped], total: int, *, max_share: float) -> None:
+    """Refuse to go on when more than ``max_share`` of the items were bad: the source is broken, not a few of its items.
 
     Raises:
         TooManyBadItems: with the first reasons.
     """
-    if len(skipped) > MAX_SKIPPED * total:
+    if len(skipped) > max_share * total:
         reasons = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:3])
         raise TooManyBadItems(
-            f"expected at most {MAX_SKIPPED:.0%} of {total:,} items to be bad, found {len(skipped):,} ({reasons}); "
-            "repair the source, then start again"
+            f"expected at most {max_share:.0%} of {total:,} items to be bad, found {len(skipped):,} ({reasons}); "
+            "repair the source, or set CROSSBIT_MAX_BAD_SHARE, then start again"
         )
 
 

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.building import check_skipped
+from app.disk_space import check_room
 from app.jobs import Skipped
 from app.lookup import find_artifact, find_index
 from app.rebuild_steps import LoadHasher, RebuildSteps, Request
@@ -19,11 +20,12 @@ from index.snapshot import Snapshot, verify_index
 def build(settings: Settings, request: Request, load_hasher: LoadHasher) -> GenerationManifest:
     """Build a generation and make it the one that serves; nothing is left behind when that fails."""
     find_artifact(settings, request.artifact)
+    check_room(request, settings)
     settings.jobs_dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="build-", dir=settings.jobs_dir) as work_dir:
         steps = RebuildSteps(request, Path(work_dir), settings, load_hasher)
         try:
-            generation = _run(steps)
+            generation = _run(steps, settings.max_bad_share)
         except BaseException:
             steps.discard()
             raise
@@ -32,13 +34,13 @@ def build(settings: Settings, request: Request, load_hasher: LoadHasher) -> Gene
     return IndexDirectory(settings.indexes_dir / request.index).manifest(generation)
 
 
-def _run(steps: RebuildSteps) -> int:
+def _run(steps: RebuildSteps, max_bad_share: float) -> int:
     plan = steps.plan()
     skipped: list[Skipped] = []
     with progress("encoding", plan.total) as advance:
         for number in range(plan.shards):
             skipped += steps.encode_shard(plan, number, progress=advance).skipped
-            check_skipped(skipped, plan.total)
+            check_skipped(skipped, plan.total, max_share=max_bad_share)
     note_skipped(skipped)
     if steps.left_out:
         note(f"{steps.left_out:,} query and validation items are kept out for evaluation; --split all takes them in")

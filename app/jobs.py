@@ -5,6 +5,7 @@ JobError
 ├── JobNotFound      no job with this id
 ├── SourceNotFound   no source with this name
 ├── ModelNotFound    no artifact with this name
+├── DiskFull         a rebuild would leave too little free on the disk
 ├── RebuildFailed    a rebuild found something wrong and did not swap
 │   └── TooManyBadItems
 └── JobsLocked       another process runs the jobs of this home
@@ -65,6 +66,10 @@ class SourceNotFound(JobError):
 
 class ModelNotFound(JobError):
     """No artifact has this name; the message lists the known ones."""
+
+
+class DiskFull(JobError):
+    """The disk has no room for a rebuild; nothing was started."""
 
 
 class RebuildFailed(JobError):

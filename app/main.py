@@ -108,11 +108,13 @@ def create_app(
 
 def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Answers probes at once and opens models and indexes meanwhile."""
+    from app.job_events import Listeners
     from index.generations import list_indexes
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.runtime = runtime
+        app.state.listeners = Listeners(runtime.settings.limits.listeners)
         names = list_indexes(runtime.settings.indexes_dir)
         stopping = asyncio.Event()
         opening = asyncio.create_task(_serve_indexes(runtime, names, stopping))

@@ -4,6 +4,7 @@
 ``SameSiteWrites``, ``RequireKey`` and ``BodyLimit`` stand before the routes. (CORS, where it is set, comes second.)
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -115,7 +116,7 @@ class AnswerProblems:
 
 
 class HeadAsGet:
-    """Answers HEAD as GET without the body, on every route that answers GET."""
+    """Answers HEAD as GET without the body, on every route that answers GET; a stream ends with its headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -125,12 +126,29 @@ class HeadAsGet:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return
+        begun = asyncio.Event()
+        asked = ended = False
+
+        async def receive_head() -> Message:
+            nonlocal asked
+            if not asked:
+                asked = True
+                return await receive()
+            await begun.wait()  # a caller that wants no body leaves with the headers
+            return {"type": "http.disconnect"}
 
         async def send_head(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+            nonlocal ended
+            begun.set()
+            if message["type"] == "http.response.body":
+                ended = not message.get("more_body", False)
+                message = {**message, "body": b""}
+            await send(message)
 
         scope["method"] = "GET"  # in the same scope: the router leaves the route's template there for the log
-        await self.app(scope, receive, send_head)
+        await self.app(scope, receive_head, send_head)
+        if not ended:
+            await send({"type": "http.response.body"})
 
 
 class SameSiteWrites:

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.jobs import JobNotFound, ModelNotFound, RebuildRunning, SourceNotFound
+from app.jobs import DiskFull, JobNotFound, ModelNotFound, RebuildRunning, SourceNotFound
 from index import errors as index_errors
 from model import errors as model_errors
 
@@ -39,6 +39,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_ready": (503, "Not ready"),
     "device_out_of_memory": (503, "The device is out of memory"),
     "deadline_exceeded": (504, "Deadline exceeded"),
+    "insufficient_storage": (507, "Not enough free disk"),
 }
 
 # the first match wins, so a subclass stands before its base; None as detail keeps the error's own message
@@ -66,6 +67,7 @@ ERRORS: tuple[tuple[type[Exception], str, str | None], ...] = (
     (JobNotFound, "job_not_found", None),
     (ModelNotFound, "model_not_found", None),
     (SourceNotFound, "invalid_request", None),
+    (DiskFull, "insufficient_storage", None),
 )
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions
 from dbos import error as dbos_errors
 
 from app.building import SHARD_ITEMS, Texts, check_skipped
+from app.disk_space import check_room
 from app.jobs import Job, JobError, JobNotFound, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
 from app.jobs_lock import lock_jobs
 from app.logs import EventHandler, Log
@@ -26,6 +27,7 @@ from app.metrics import Metrics
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
 from index.errors import IndexNotFound, SearchError
 from index.generations import IndexDirectory
+from model.errors import ArchiveError
 from model.manifest import list_artifacts
 
 KIND = "rebuild"  # name of the workflow and of its queue
@@ -58,6 +60,14 @@ class Settings(Places, Protocol):
     @property
     def jobs_dir(self) -> Path:
         """Where jobs keep their state."""
+
+    @property
+    def min_free_bytes(self) -> int:
+        """What a rebuild must leave free."""
+
+    @property
+    def max_bad_share(self) -> float:
+        """Share of bad items beyond which nothing is swapped."""
 
     def rebuild_sources(self) -> dict[str, str]:
         """Source name of a request -> data set."""
@@ -142,12 +152,14 @@ class Rebuilds:
         not exist yet needs a source and a model.
 
         Raises:
-            RebuildRunning, SourceNotFound, ModelNotFound, IndexNotFound
+            RebuildRunning, SourceNotFound, ModelNotFound, IndexNotFound, DiskFull
         """
         job_id = _job_id(index, idempotency_key)
         if (known := self._status(job_id)) is not None:
             return self._job(known)
         request = self._request(index, source, model, bits, reuse=reuse, dry_run=dry_run)
+        with suppress(ArchiveError):  # the job will say what is wrong with its source
+            check_room(request, self._settings)
         try:
             with SetWorkflowID(job_id), SetEnqueueOptions(deduplication_id=index):
                 DBOS.enqueue_workflow(KIND, self._workflow, job_id, asdict(request))
@@ -223,7 +235,7 @@ class Rebuilds:
         started = time.monotonic()
         with self._counted():
             try:
-                plan = Plan(**DBOS.run_step({"name": "plan"}, lambda: asdict(steps.plan())))
+                plan = Plan(**DBOS.run_step({"name": "plan"}, lambda: self._plan(steps)))
                 items = self._build(job_id, steps, plan)
                 if request.dry_run:
                     DBOS.run_step({"name": "discard"}, steps.discard)
@@ -256,6 +268,10 @@ class Rebuilds:
                 steps.close()
                 self._meters.pop(job_id, None)
 
+    def _plan(self, steps: RebuildSteps) -> dict[str, Any]:  # Any: JSON
+        check_room(steps.request, self._settings)  # again: the job may have waited for long
+        return asdict(steps.plan())
+
     def _build(self, job_id: str, steps: RebuildSteps, plan: Plan) -> int:
         """Make and check the new generation; returns its number of items."""
         meter: Meter | None = None
@@ -273,7 +289,7 @@ class Rebuilds:
 
         for number in range(plan.shards):
             skipped += [Skipped(*one) for one in DBOS.run_step({"name": "encode_shard"}, encode, number)]
-            check_skipped(skipped, plan.total)
+            check_skipped(skipped, plan.total, max_share=self._settings.max_bad_share)
         items = plan.total - len(skipped)
         self._check(job_id)
         DBOS.run_step({"name": "write"}, steps.write, plan)

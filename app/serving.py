@@ -30,10 +30,7 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys
             param_hint="--host",
         )
     with bind(host, port) as listener:
-        config = uvicorn.Config(
-            create_app, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S
-        )
-        server = uvicorn.Server(config)
+        server = _Server(create_app)
         logging.getLogger("uvicorn").addHandler(EventHandler("server_logged"))
         # a second Ctrl-C ends the process at once, and uvicorn reports the lifespan that this cuts short
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
@@ -47,6 +44,27 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys
             return
     if not server.started:
         raise typer.Exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of events before it waits for running requests."""
+
+    def __init__(self, create_app: Callable[[], "FastAPI"]) -> None:
+        self._create_app = create_app
+        super().__init__(
+            uvicorn.Config(
+                self._create, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain and stop."""
+        self._app.state.listeners.close()
+        await super().shutdown(sockets)
+
+    def _create(self) -> "FastAPI":
+        self._app = self._create_app()
+        return self._app
 
 
 def is_loopback(host: str) -> bool:

@@ -40,6 +40,9 @@ class Limits(BaseModel):
     queue: int = Field(default=64, ge=0, le=100_000)
     """Calls that may wait for each stage (encoding, or decoding and searching); beyond it ``overloaded``."""
 
+    listeners: int = Field(default=32, ge=0, le=10_000)
+    """Callers that may follow jobs as server-sent events at the same time; beyond it ``overloaded``."""
+
     deadline_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds a query may take, waiting included; beyond it ``deadline_exceeded``."""
 
@@ -96,6 +99,12 @@ class Settings(BaseSettings):
 
     sources: dict[str, str] = Field(default_factory=dict)
     """What a rebuild may read: name in the request -> data set; unset: every data set, under its own name."""
+
+    min_free_bytes: int = Field(default=2**30, ge=0)
+    """Bytes that a rebuild must leave free on the disk, by an estimate; beyond it ``insufficient_storage``."""
+
+    max_bad_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of a source's items that may be bad; a rebuild that finds more does not swap."""
 
     encode_threads: int = Field(default=1, ge=1, le=64)
     """Threads that encode; one keeps a shared machine responsive, and a GPU needs no more."""

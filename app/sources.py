@@ -28,18 +28,31 @@ def open_source(name: str, data_dir: Path) -> Source:
         SourceNotFound: there is no such data set; the message lists those that exist.
         ArchiveError: its archive is damaged.
     """
-    data = data_set(name)
-    known = list_archives(data_dir)
-    if data not in known:
-        raise SourceNotFound(f"no data set named {data!r}; known: {', '.join(known) or 'none'}")
-    archive = ItemArchive.open(find_archive(data, data_dir))
-    items = archive.items if name.endswith(EVERYTHING) else archive.database()
+    archive, items = _open(name, data_dir)
     return Source(name, archive, items, _digest(items))
+
+
+def count_items(name: str, data_dir: Path) -> int:
+    """How many items a source has, without a look at any of them.
+
+    Raises:
+        SourceNotFound, ArchiveError: as ``open_source``.
+    """
+    return len(_open(name, data_dir)[1])
 
 
 def data_set(source: str) -> str:
     """The data set that a source reads."""
     return source.removesuffix(EVERYTHING)
+
+
+def _open(name: str, data_dir: Path) -> tuple[ItemArchive, Sequence[Item]]:
+    data = data_set(name)
+    known = list_archives(data_dir)
+    if data not in known:
+        raise SourceNotFound(f"no data set named {data!r}; known: {', '.join(known) or 'none'}")
+    archive = ItemArchive.open(find_archive(data, data_dir))
+    return archive, archive.items if name.endswith(EVERYTHING) else archive.database()
 
 
 def _digest(items: Sequence[Item]) -> str:

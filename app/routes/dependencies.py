@@ -1,9 +1,11 @@
 """What routes are handed."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from app.job_events import Listeners
 from app.jobs import Job
 from app.queries import Query
 from app.runtime import Runtime
@@ -61,6 +63,14 @@ async def get_query(request: Request, runtime: RuntimeOf) -> Query:
     return Query(runtime, request.receive)
 
 
+async def take_place(request: Request) -> AsyncIterator[Listeners]:
+    """A place among the callers that follow jobs, kept until the answer is out."""
+    listeners: Listeners = request.app.state.listeners
+    with listeners.one_more():
+        yield listeners
+
+
 LimitsOf = Annotated[Limits, Depends(get_limits)]
 QueryOf = Annotated[Query, Depends(get_query)]
 JobsOf = Annotated[Jobs, Depends(get_jobs)]
+PlaceOf = Annotated[Listeners, Depends(take_place)]

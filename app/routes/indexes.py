@@ -109,7 +109,7 @@ def show_item(name: str, item_id: str, runtime: RuntimeOf) -> ItemBody:
 @router.post(
     "/{name}/rebuild",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=problems("index_not_found", "model_not_found", "rebuild_running", "not_ready")
+    responses=problems("index_not_found", "model_not_found", "rebuild_running", "not_ready", "insufficient_storage")
     | {202: {"headers": LOCATION}},
 )
 def rebuild(

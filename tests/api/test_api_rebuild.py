@@ -62,6 +62,14 @@ def test_the_same_key_gives_the_same_job(client: TestClient) -> None:
     assert [job["id"] for job in client.get("/v1/jobs").json()["jobs"]] == ids[:1]
 
 
+def test_a_rebuild_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
+    settings = Settings(home=make_home(tmp_path, ITEMS), log_level="error", min_free_bytes=2**60)
+    with TestClient(create_app(settings, load_hasher=load_fake)) as client:
+        answer = client.post("/v1/indexes/tiny/rebuild", json={"source": "tiny", "model": "first"})
+        assert (answer.status_code, answer.json()["code"]) == (507, "insufficient_storage")
+        assert client.get("/v1/jobs").json() == {"jobs": []}
+
+
 def test_rebuilds_are_counted_in_the_metrics(client: TestClient) -> None:
     rebuild(client, source="tiny", model="first")
     rebuild(client)

@@ -197,6 +197,7 @@ def test_the_openapi_document_covers_every_route(client: TestClient) -> None:
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/cancel",
+        "/v1/jobs/{job_id}/events",
         "/v1/models",
         "/v1/search/code",
         "/v1/search/image",

@@ -305,6 +305,17 @@ def test_too_many_bad_items_keep_the_old_generation(home: Home) -> None:
     assert home.leftovers() == []
 
 
+def test_how_many_bad_items_are_too_many_is_a_setting(home: Home) -> None:
+    home.rebuilds.close()
+    home.settings = home.settings.model_copy(update={"max_bad_share": 0.01})
+    home.rebuilds = home.open()
+    home.rebuilds.launch()
+    job = home.wait(home.rebuilds.start("strict", source="few-bad", model="first"))
+    assert (job.state, home.directory("strict").generations()) == (JobState.FAILED, [])
+    assert job.error is not None
+    assert "at most 1% of 80 items to be bad, found 2" in job.error
+
+
 def test_unknown_names_are_refused_with_the_known_ones(home: Home) -> None:
     with pytest.raises(SourceNotFound, match=r"known: few-bad, many-bad, .*tiny"):
         home.rebuilds.start("x", source="../tiny", model="first")

@@ -1,0 +1,50 @@
+"""Room on the disk for a rebuild."""
+
+from pathlib import Path
+
+import pytest
+from tiny_home import load_fake, make_home
+
+from app.disk_space import COPIES, NEW_ITEM_BYTES, check_room, needed_bytes
+from app.index_commands import build
+from app.jobs import DiskFull, SourceNotFound
+from app.rebuild_steps import Request
+from app.settings import Settings
+from index.generations import IndexDirectory
+
+REQUEST = Request("new", "tiny", "first", 64, "first", reuse=True, dry_run=False)
+
+
+def test_a_new_index_needs_a_guess_an_item(tmp_path: Path) -> None:
+    assert needed_bytes(REQUEST, Settings(home=make_home(tmp_path, 10))) == 8 * NEW_ITEM_BYTES * COPIES
+
+
+def test_an_index_that_is_there_tells_what_its_items_take(tmp_path: Path) -> None:
+    settings = Settings(home=make_home(tmp_path, 10))
+    build(settings, REQUEST, load_fake)
+    folder = IndexDirectory(settings.indexes_dir / "new").generation_path(1)
+    stored = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
+    assert needed_bytes(REQUEST, settings) == round(stored * COPIES)
+
+
+def test_a_rebuild_must_leave_enough_free(tmp_path: Path) -> None:
+    settings = Settings(home=make_home(tmp_path, 10), min_free_bytes=2**60)
+    with pytest.raises(DiskFull, match=r"expected 1,152,921,504,606,846,976 bytes to stay free.*about 240,000;"):
+        check_room(REQUEST, settings)
+    with pytest.raises(DiskFull):
+        build(settings, REQUEST, load_fake)
+    assert not settings.indexes_dir.exists()
+
+
+def test_what_it_takes_itself_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=make_home(tmp_path, 10), min_free_bytes=0)
+    check_room(REQUEST, settings)
+    monkeypatch.setattr("app.disk_space.NEW_ITEM_BYTES", 2**60)
+    with pytest.raises(DiskFull):
+        check_room(REQUEST, settings)
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    settings = Settings(home=make_home(tmp_path, 10))
+    with pytest.raises(SourceNotFound, match="nothing"):
+        check_room(Request("new", "nothing", "first", 64, "first", reuse=True, dry_run=False), settings)
