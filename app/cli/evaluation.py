@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -80,8 +79,8 @@ def evaluate(
     if as_json:
         show_json(results_as_json(results))
         return
-    for _, alike in groupby(sorted(results, key=lambda result: result.protocol), lambda result: result.protocol):
-        show_table(*as_table(list(alike)))
+    for protocol in dict.fromkeys(result.protocol for result in results):
+        show_table(*as_table([result for result in results if result.protocol is protocol]))
 
 
 @cli.command(rich_help_panel=DATA_AND_MODELS)
