@@ -10,8 +10,7 @@ from tempfile import TemporaryFile
 
 import typer
 
-from app.jobs import JobsLocked
-from app.jobs_lock import lock_jobs
+from app.jobs_lock import running_workers
 from app.keys import KeysFileError, load_keys
 from app.serving import bind, is_loopback
 from app.settings import InvalidSettings, Settings, load_settings
@@ -59,6 +58,7 @@ def examine(device: str | None = None) -> Iterator[Finding]:
         _check_settings,
         _check_home,
         _check_port,
+        _check_workers,
         _check_device,
         _check_engine,
         _check_artifacts,
@@ -121,17 +121,25 @@ def _can_write(folder: Path) -> bool:
 
 def _check_port(settings: Settings) -> Iterator[Finding]:
     try:
-        if settings.jobs_dir.is_dir():
-            lock_jobs(settings.jobs_dir).close()
-    except JobsLocked:
-        yield Finding(Level.OK, "port", "another crossbit process serves this home now")
-        return
-    try:
         bind(settings.host, settings.port).close()
     except typer.BadParameter as error:
-        yield Finding(Level.WARN, "port", error.message, "stop what listens there, or set CROSSBIT_PORT")
+        if running_workers(settings.jobs_dir):
+            yield Finding(Level.OK, "port", "another crossbit process serves this home now")
+        else:
+            yield Finding(Level.WARN, "port", error.message, "stop what listens there, or set CROSSBIT_PORT")
         return
     yield Finding(Level.OK, "port", f"{settings.port} on {settings.host} is free")
+
+
+def _check_workers(settings: Settings) -> Iterator[Finding]:
+    running = running_workers(settings.jobs_dir)
+    if running:
+        yield Finding(Level.OK, "workers", f"rebuilds are run by {', '.join(running)}")
+    elif settings.worker == "none":
+        found = "CROSSBIT_WORKER is none, and no worker runs on this machine"
+        yield Finding(Level.WARN, "workers", found, "start `crossbit worker`")
+    else:
+        yield Finding(Level.OK, "workers", "`crossbit serve` runs rebuilds itself")
 
 
 def _check_device(settings: Settings) -> Iterator[Finding]:

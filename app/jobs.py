@@ -8,7 +8,8 @@ JobError
 ├── DiskFull         a rebuild would leave too little free on the disk
 ├── RebuildFailed    a rebuild found something wrong and did not swap
 │   └── TooManyBadItems
-└── JobsLocked       another process runs the jobs of this home
+├── WorkerTaken      another worker of this home has the id
+└── JobsUnreachable  the database of jobs cannot be reached, or its address cannot be read
 """
 
 from dataclasses import dataclass
@@ -80,5 +81,9 @@ class TooManyBadItems(RebuildFailed):
     """More items were skipped than a rebuild may skip."""
 
 
-class JobsLocked(JobError):
-    """Another process runs the jobs of this home; only one may."""
+class WorkerTaken(JobError):
+    """Another worker of this home runs under the same id."""
+
+
+class JobsUnreachable(JobError):
+    """The database of jobs does not answer, or nobody knows its address."""

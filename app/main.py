@@ -142,13 +142,25 @@ async def _serve_indexes(runtime: "Runtime", names: list[str], stopping: asyncio
 def _open_rebuilds(load_hasher: "LoadHasher") -> OpenJobs:
     @asynccontextmanager
     async def open_jobs(settings: Settings, runtime: "Runtime") -> AsyncIterator["Jobs"]:
-        from app.rebuild import Rebuilds
+        from app.rebuild_queue import RebuildQueue
 
-        rebuilds = Rebuilds(settings, load_hasher=load_hasher, on_swap=runtime.reload, metrics=runtime.metrics)
-        await asyncio.to_thread(rebuilds.launch)
+        queue = RebuildQueue(settings)
+        await asyncio.to_thread(queue.open)
         try:
-            yield rebuilds
+            if settings.worker == "none":
+                yield queue
+                return
+            from app.rebuild import RebuildWorker
+
+            worker = RebuildWorker(
+                settings, queue, load_hasher=load_hasher, on_swap=runtime.reload, metrics=runtime.metrics
+            )
+            await asyncio.to_thread(worker.launch)
+            try:
+                yield queue
+            finally:
+                await asyncio.to_thread(worker.close)
         finally:
-            await asyncio.to_thread(rebuilds.close)
+            await asyncio.to_thread(queue.close)
 
     return open_jobs

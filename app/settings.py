@@ -7,7 +7,7 @@ Every field is an environment variable: prefix ``CROSSBIT_``, nested fields join
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -144,6 +144,24 @@ class Settings(BaseSettings):
 
     limits: Limits = Limits()
     """Bounds on requests."""
+
+    worker: Literal["embedded", "none"] = "embedded"
+    """Whether `crossbit serve` runs rebuilds itself, or leaves them to processes of `crossbit worker`."""
+
+    worker_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """Name of this worker, which no other one may have; unset: the first free one of ``HOST-1``, ``HOST-2``, …"""
+
+    worker_nice: int = Field(default=10, ge=0, le=19)
+    """How far `crossbit worker` stands back for other processes; 0: not at all."""
+
+    worker_timeout_s: float = Field(default=30.0, ge=0.1, le=3600)
+    """Seconds without a sign of life after which other workers take over what a worker was doing."""
+
+    jobs_url: SecretStr | None = None
+    """Postgres database of the jobs, ``postgresql://USER:PASSWORD@HOST/NAME``; unset: an SQLite file in the home."""
+
+    jobs_url_file: Path | None = None
+    """File, such as a mounted secret, that holds this address."""
 
     @property
     def artifacts_dir(self) -> Path:

@@ -28,7 +28,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; CROSSBIT_PORT if left out.")] = None,
 ) -> None:
     """Serve every index over HTTP until Ctrl-C."""
-    from app.jobs_lock import lock_jobs
+    from app.job_store import database_url
     from app.keys import KeysFileError, load_keys
     from app.main import create_app
     from app.serving import serve as run
@@ -38,13 +38,22 @@ def serve(
         keys = load_keys(settings)
     except KeysFileError as error:
         raise typer.BadParameter(str(error), param_hint="CROSSBIT_KEYS_FILE") from error
-    lock_jobs(settings.jobs_dir).close()  # says at once that another process serves this home
+    database_url(settings)  # says at once what is wrong with a file that should hold it
     run(
         lambda: create_app(settings),
         settings.host if host is None else host,
         settings.port if port is None else port,
         has_keys=bool(keys),
     )
+
+
+@cli.command(rich_help_panel=SERVING)
+def worker() -> None:
+    """Run rebuilds that servers queue, until Ctrl-C; with CROSSBIT_WORKER=none they run none themselves."""
+    from app.main import load_artifact
+    from app.working import work
+
+    work(open_settings(), load_artifact)
 
 
 @cli.command(rich_help_panel=SERVING)

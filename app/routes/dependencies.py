@@ -13,7 +13,7 @@ from app.settings import Limits
 
 
 class Jobs(Protocol):
-    """Starts rebuilds and follows them; ``app.rebuild.Rebuilds`` is the one in use."""
+    """Starts rebuilds and follows them; ``app.rebuild_queue.RebuildQueue`` is the one in use."""
 
     def start(
         self,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -59,12 +60,36 @@ def test_a_second_ctrl_c_ends_it_at_once(server: subprocess.Popen[str]) -> None:
     assert "Traceback" not in log
 
 
-def test_a_home_is_served_once(server: subprocess.Popen[str], environment: dict[str, str]) -> None:
+def test_a_worker_says_its_name_and_ends_cleanly(server: subprocess.Popen[str], environment: dict[str, str]) -> None:
     with urlopen(f"{address(server)}/v1/jobs", timeout=WAIT_S):  # noqa: S310 - our own server
-        again = subprocess.run([*MAIN, "serve"], env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert "belong to another running crossbit process" in again.stderr
-    assert "Traceback" not in again.stderr
+        pass
+    with subprocess.Popen([*MAIN, "worker"], env=environment, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        assert worker.stderr.readline() == f"working on rebuilds as {gethostname()}-2\n"  # the server is the first
+        worker.send_signal(signal.SIGTERM)
+        _, log = worker.communicate(timeout=WAIT_S)
+    assert (worker.returncode, log) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_an_address_of_jobs_that_is_none_is_said_without_its_password(
+    environment: dict[str, str], command: str
+) -> None:
+    environment = environment | {"CROSSBIT_JOBS_URL": "mysql://me:secret@here/jobs"}
+    done = subprocess.run([*MAIN, command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "CROSSBIT_JOBS_URL: expected an address that starts with postgresql://" in " ".join(done.stderr.split())
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_database_of_jobs_that_does_not_answer_is_named(environment: dict[str, str]) -> None:
+    environment = environment | {"CROSSBIT_JOBS_URL": "postgresql://me:secret@127.0.0.1:1/jobs"}
+    done = subprocess.run([*MAIN, "worker"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot reach the database of jobs at postgresql://me:***@127.0.0.1:1/jobs" in " ".join(done.stderr.split())
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_taken_port_is_named(environment: dict[str, str]) -> None:

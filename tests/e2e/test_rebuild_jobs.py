@@ -1,5 +1,6 @@
 """Rebuilds through the real workflow engine; one home for the module, one index for each test."""
 
+import json
 import logging
 import sqlite3
 import threading
@@ -13,9 +14,12 @@ from PIL.Image import Image
 from tiny_home import make_archive, make_home
 
 import app.rebuild
+import app.rebuild_queue
 from app.building import BATCH_ITEMS, SAMPLE_ITEMS, SHARD_ITEMS
-from app.jobs import Job, JobNotFound, JobsLocked, JobState, ModelNotFound, RebuildRunning, SourceNotFound
-from app.rebuild import Rebuilds
+from app.jobs import Job, JobNotFound, JobState, ModelNotFound, RebuildRunning, SourceNotFound, WorkerTaken
+from app.jobs_lock import LOCKS, WORKERS
+from app.rebuild import RebuildWorker
+from app.rebuild_queue import RebuildQueue
 from app.rebuild_steps import RebuildSteps
 from app.settings import Settings
 from index.errors import IndexNotFound
@@ -79,11 +83,16 @@ class Home:
         self.gate = Gate()
         self.swapped: list[str] = []
         self.swap_error: Exception | None = None
-        self.rebuilds = self.open()
+        self.rebuilds = RebuildQueue(self.settings)
 
-    def open(self) -> Rebuilds:
-        return Rebuilds(
-            self.settings,
+    def launch(self, **settings: object) -> None:
+        self.worker = self.make_worker(**settings)
+        self.worker.launch()
+
+    def make_worker(self, **settings: object) -> RebuildWorker:
+        return RebuildWorker(
+            self.settings.model_copy(update=settings),
+            self.rebuilds,
             load_hasher=lambda path, bits, device: GatedHasher(self.gate, bits, path.name),
             on_swap=self.serve,
         )
@@ -111,6 +120,7 @@ class Home:
     def leftovers(self) -> list[str]:
         """Names under the home that only an unfinished job may have."""
         work = [path.name for path in self.settings.jobs_dir.iterdir() if path.is_dir()]
+        work = [name for name in work if name not in (LOCKS, WORKERS)]
         return work + [path.name for path in self.settings.indexes_dir.glob("*/*.tmp")]
 
 
@@ -118,9 +128,12 @@ class Home:
 def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app.rebuild, "POLL_S", 0.05)
+        patch.setattr(app.rebuild, "PROGRESS_S", 0.0)
         home = Home(tmp_path_factory.mktemp("home"))
-        home.rebuilds.launch()
+        home.rebuilds.open()
+        home.launch()
         yield home
+        home.worker.close()
         home.rebuilds.close()
 
 
@@ -197,9 +210,8 @@ def test_a_prune_that_fails_does_not_undo_the_swap(home: Home, monkeypatch: pyte
         patch.setattr(RebuildSteps, "prune", fail)
         assert home.wait(home.rebuilds.start("unpruned")).state is JobState.DONE
     home.directory("unpruned").rollback()
-    home.rebuilds.close()
-    home.rebuilds = home.open()
-    home.rebuilds.launch()
+    home.worker.close()
+    home.launch()
     assert home.directory("unpruned").generations() == [1, 2]
     assert home.leftovers() == []
 
@@ -306,11 +318,11 @@ def test_too_many_bad_items_keep_the_old_generation(home: Home) -> None:
 
 
 def test_how_many_bad_items_are_too_many_is_a_setting(home: Home) -> None:
-    home.rebuilds.close()
-    home.settings = home.settings.model_copy(update={"max_bad_share": 0.01})
-    home.rebuilds = home.open()
-    home.rebuilds.launch()
+    home.worker.close()
+    home.launch(max_bad_share=0.01)
     job = home.wait(home.rebuilds.start("strict", source="few-bad", model="first"))
+    home.worker.close()
+    home.launch()
     assert (job.state, home.directory("strict").generations()) == (JobState.FAILED, [])
     assert job.error is not None
     assert "at most 1% of 80 items to be bad, found 2" in job.error
@@ -334,9 +346,9 @@ def test_jobs_are_listed_newest_first(home: Home) -> None:
     assert home.rebuilds.list()[:2] == [second, first]
 
 
-def test_a_home_has_one_worker(home: Home) -> None:
-    with pytest.raises(JobsLocked, match="belong to another running crossbit process"):
-        home.open().launch()
+def test_a_worker_is_alone_with_its_name(home: Home) -> None:
+    with pytest.raises(WorkerTaken, match=f"is called '{home.worker.name}'"):
+        home.make_worker(worker_id=home.worker.name).launch()
 
 
 def test_the_engine_writes_no_pickle_and_nothing_to_the_console(home: Home) -> None:
@@ -353,25 +365,69 @@ def test_closing_keeps_what_is_done_and_the_next_launch_goes_on(home: Home) -> N
     home.gate.allow(SHARD_ITEMS + 3 * BATCH_ITEMS)
     job = home.rebuilds.start("resumed", source="tiny", model="first")
     home.wait(job, lambda job: job.done > SHARD_ITEMS)
-    closing = threading.Thread(target=home.rebuilds.close)
+    closing = threading.Thread(target=home.worker.close)
     closing.start()
     time.sleep(0.05)  # it waits for the batches that wait at the gate
     home.gate.open()
     closing.join()
     assert home.directory("resumed").current() is None
     home.gate.open()
-    home.rebuilds = home.open()
-    home.rebuilds.launch()
+    home.launch()
     assert home.wait(home.rebuilds.get(job.id)).state is JobState.DONE
     assert home.gate.encoded <= DATABASE - SHARD_ITEMS + SAMPLE_ITEMS
     assert home.directory("resumed").manifest(1).items == DATABASE
 
 
+def test_a_job_of_a_version_that_no_worker_has_fails_with_the_reason(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.build("upgraded")
+    home.worker.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(app.rebuild_queue, "WORKFLOW_VERSION", "rebuild-0")
+        job = home.rebuilds.start("upgraded")
+    home.launch(worker_timeout_s=0.2)
+    job = home.wait(job)
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert "expected a worker of workflow version rebuild-0, found rebuild-1 alone" in job.error
+    assert home.wait(home.rebuilds.start("upgraded")).state is JobState.DONE
+
+
+def test_a_job_of_a_worker_that_nobody_knows_is_taken_over(home: Home) -> None:
+    home.gate.allow(SHARD_ITEMS + BATCH_ITEMS)
+    job = home.rebuilds.start("adopted", source="tiny", model="first")
+    home.wait(job, lambda job: job.done > SHARD_ITEMS)
+    closing = threading.Thread(target=home.worker.close)
+    closing.start()
+    time.sleep(0.05)
+    home.gate.open()
+    closing.join()
+    with sqlite3.connect(home.settings.jobs_dir / "jobs.sqlite") as connection:  # as version 0.1 left it
+        connection.execute("UPDATE workflow_status SET executor_id = 'local' WHERE workflow_uuid = ?", (job.id,))
+    connection.close()
+    home.launch()
+    assert home.wait(home.rebuilds.get(job.id)).state is JobState.DONE
+
+
+def test_a_job_of_another_version_is_listed(home: Home) -> None:
+    job = home.build("foreign")
+    with sqlite3.connect(home.settings.jobs_dir / "jobs.sqlite") as connection:
+        (inputs,) = connection.execute(
+            "SELECT inputs FROM workflow_input WHERE workflow_uuid = ?", (job.id,)
+        ).fetchone()
+        raw = json.loads(inputs)
+        request = raw["positionalArgs"][1]
+        raw["positionalArgs"][1] = {name: request[name] for name in ("index", "source")} | {"colour": "red"}
+        connection.execute("UPDATE workflow_input SET inputs = ? WHERE workflow_uuid = ?", (json.dumps(raw), job.id))
+    connection.close()
+    assert home.rebuilds.get(job.id) == job
+
+
 def test_a_launch_cleans_up_behind_jobs_that_are_over(home: Home) -> None:
     job = home.build("swept")
-    home.rebuilds.close()
+    home.worker.close()
     (home.settings.jobs_dir / job.id).mkdir()
-    home.rebuilds = home.open()
-    home.rebuilds.launch()
+    home.launch()
     assert home.leftovers() == []
     assert home.directory("swept").generations() == [1]

@@ -19,7 +19,8 @@ from tiny_home import DATA, FUSING, load_fake, make_home
 import app.rebuild
 from app.building import SHARD_ITEMS
 from app.jobs import JobState
-from app.rebuild import Rebuilds
+from app.rebuild import RebuildWorker
+from app.rebuild_queue import RebuildQueue
 from app.rebuild_steps import RebuildSteps
 from app.settings import Settings
 from index.generations import IndexDirectory
@@ -34,15 +35,19 @@ def work(home: Path, model: str, point: Callable[[str], None] | None) -> None:
     """Start or resume the job and see it through; ``point`` is told where the process is."""
     if point is not None:
         mark_points(point)
-    rebuilds = Rebuilds(Settings(home=home), load_hasher=load_fake, on_swap=lambda index: None)
-    rebuilds.launch()
-    job = rebuilds.start(INDEX, source=DATA, model=model, idempotency_key=f"{KEY} {model}")
+    settings = Settings(home=home)
+    queue = RebuildQueue(settings)
+    queue.open()
+    worker = RebuildWorker(settings, queue, load_hasher=load_fake)
+    worker.launch()
+    job = queue.start(INDEX, source=DATA, model=model, idempotency_key=f"{KEY} {model}")
     while not job.state.final:
         time.sleep(0.02)
-        job = rebuilds.get(job.id)
+        job = queue.get(job.id)
     if (job.state, job.done) != (JobState.DONE, job.total):
         raise SystemExit(f"unexpected end: {job}")
-    rebuilds.close()
+    worker.close()
+    queue.close()
 
 
 def mark_points(point: Callable[[str], None]) -> None:

@@ -3,12 +3,13 @@
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app.doctor import Finding, Level, examine
-from app.jobs_lock import lock_jobs
+from app.jobs_lock import take_worker_id
 from index.generations import IndexDirectory
 from index.snapshot import Snapshot
 from index.writer import GenerationSpec, IndexedItem, write_generation
@@ -69,8 +70,8 @@ def found(home: Path) -> Examine:
 
 def test_a_sound_home_has_no_finding_but_ok(found: Examine) -> None:
     findings = found()
-    expected = {"settings", "home", "disk", "port", "device", "engine", "artifact small", "index pictures", "data mine"}
-    assert findings.keys() == {*expected, "data openclipart"}
+    expected = {"settings", "home", "disk", "port", "workers", "device", "engine", "artifact small", "index pictures"}
+    assert findings.keys() == {*expected, "data mine", "data openclipart"}
     assert {one.level for several in findings.values() for one in several} <= {Level.OK, Level.WARN}  # the disk is ours
     assert all(several[0].level is Level.OK for check, several in findings.items() if check != "disk")
 
@@ -150,12 +151,21 @@ def test_a_taken_port_is_a_warning(found: Examine, monkeypatch: pytest.MonkeyPat
     assert "cannot listen on 127.0.0.1" in finding.found
 
 
-def test_a_home_that_is_served_is_said_to_be(home: Path, found: Examine) -> None:
-    lock = lock_jobs(home / "jobs")
-    try:
-        assert "serves this home now" in found()["port"][0].found
-    finally:
-        lock.close()
+def test_a_home_that_is_served_is_said_to_be(home: Path, found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, lock = take_worker_id(home / "jobs", "night-shift")
+    with closing(lock), socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("CROSSBIT_PORT", str(other.getsockname()[1]))
+        findings = found()
+    assert "serves this home now" in findings["port"][0].found
+    assert findings["workers"][0].found == f"rebuilds are run by {name}"
+
+
+def test_rebuilds_that_nobody_runs_are_a_warning(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found()["workers"][0].level is Level.OK
+    monkeypatch.setenv("CROSSBIT_WORKER", "none")
+    assert found()["workers"][0].level is Level.WARN
 
 
 def test_an_altered_weight_fails(home: Path, found: Examine) -> None:
