@@ -35,7 +35,7 @@ def bench_serve(settings: Settings, index: str | None, requests: int) -> dict[st
     workload = read_workload(find_index(settings, index))
     load = os.getloadavg()[0]
     total = sum(_requests(kind, requests) for kind in workload.queries) * len(CONCURRENCIES)
-    with running_service() as service, progress("measuring", total) as advance:
+    with running_service(settings) as service, progress("measuring", total) as advance:
         measured = asyncio.run(_measure_all(service, workload, requests, advance))
     return {
         "index": dict(workload.index),
