@@ -6,9 +6,9 @@
 
 import asyncio
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -45,13 +45,14 @@ class RequestContext:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self._metrics = metrics
+        self._ids = random.Random()  # noqa: S311 - an id tells requests apart, so one look at the system's will do
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
+        request_id = self._request_id(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
         method = scope["method"]
         started = time.perf_counter()
@@ -72,6 +73,10 @@ class RequestContext:
                 await self.app(scope, receive, send_with_headers)
             finally:
                 self._record(scope, method, status, time.perf_counter() - started)
+
+    def _request_id(self, headers: Headers) -> str:
+        sent = headers.get("x-request-id", "")
+        return sent if REQUEST_ID.fullmatch(sent) else f"{self._ids.getrandbits(128):032x}"
 
     def _record(self, scope: Scope, method: str, status: int | None, seconds: float) -> None:
         """The route's template stands for the path, which may hold what a user wrote."""
@@ -230,11 +235,6 @@ class BodyLimit:
         # is not read, so the connection cannot be used again
         detail = f"expected a body of at most {self.max_body_bytes:,} bytes, found {found}; send less in one call"
         return HTTPException(413, detail, headers={"Connection": "close"})
-
-
-def _request_id(headers: Headers) -> str:
-    sent = headers.get("x-request-id", "")
-    return sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
 def _foreseen(error: Exception) -> Problem:

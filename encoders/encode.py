@@ -46,7 +46,7 @@ class EncodePath:
 
 
 PATHS = {
-    "cpu": EncodePath(chunk=1, length_step=8, text_stand_ins=(16, 4)),
+    "cpu": EncodePath(chunk=1, length_step=8, text_stand_ins=(16, 8, 4, 2)),
     "cuda": EncodePath(chunk=32, length_step=16, image_stand_ins=(16, 8), text_stand_ins=(16, 8)),
 }
 

@@ -4,7 +4,8 @@ The canonical forward holds ``chunk`` inputs, whatever the call holds: what it m
 alone. A forward of another size is quicker (on a CPU) or smaller (when a GPU is full), but a library may pick another
 kernel for it and round differently. So a size stands in only after it has given, in this process and on this device,
 the very bits of the canonical forward for every row of a first batch of the same shape; one that differed is not
-used again. Which size ran can therefore never be seen in a code.
+used again. Which size ran can therefore never be seen in a code. A larger forward need not be full: its own overhead
+is that of a few inputs, so the last row is repeated where that costs less than forwards of what is left.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Rows = NDArray[np.float32]  # (B, D)
+FULL = 5 / 8  # of a larger forward have to be inputs
 Shape = tuple[int, tuple[int, ...], bool]  # rows, shape of one, whether any is padded
 
 
@@ -67,7 +69,7 @@ class Forward:
 
     def _next_size(self, left: Tensor) -> int:
         for size in self._larger:
-            if size <= len(left) and self._proven.get(_shape(left[:size], size), True):
+            if len(left) >= FULL * size and self._proven.get(_shape(left[:size], size), True):
                 return size
         return self._chunk
 
@@ -86,12 +88,12 @@ class Forward:
 
     def _batch(self, part: Tensor, size: int) -> Rows:
         shape = _shape(part, size)
-        rows = self._rows(part, size)
-        if shape not in self._proven:
-            canonical = self._in_steps(part, self._chunk)
-            self._proven[shape] = np.array_equal(rows, canonical)
-            return canonical
-        return rows
+        if self._proven.get(shape, False):
+            return self._rows(part, size)
+        filled = np.minimum(np.arange(size), len(part) - 1)
+        rows, canonical = self._rows(part[filled], size), self._in_steps(part, self._chunk)
+        self._proven[shape] = np.array_equal(rows, canonical[filled])
+        return canonical
 
     def _squeezed(self, part: Tensor) -> Rows:
         """The part in smaller forwards that are known to give the same bits.

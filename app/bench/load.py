@@ -45,6 +45,7 @@ class Measurement:
     encode_ms: float  # median that the encoder ran
     wait_ms: float  # median in the service's queues
     search_ms: float
+    added_ms: float  # median of what the service took beside encoding and searching
     encode_share: float  # of the time that the service worked, waiting left out
 
 
@@ -91,6 +92,7 @@ def summarise(kind: str, concurrency: int, answers: Sequence[Answered], elapsed_
     stages = {
         stage: median([answer.took_ms[stage] for answer in results] or [0.0]) for stage in ("encode", "queue", "search")
     }
+    added = [answer.took_ms["total"] - answer.took_ms["encode"] - answer.took_ms["search"] for answer in results]
     worked = [answer.took_ms["total"] - answer.took_ms["queue"] for answer in results]
     encoded = [answer.took_ms["encode"] for answer in results]
     return Measurement(
@@ -105,6 +107,7 @@ def summarise(kind: str, concurrency: int, answers: Sequence[Answered], elapsed_
         encode_ms=stages["encode"],
         wait_ms=stages["queue"],
         search_ms=stages["search"],
+        added_ms=median(added or [0.0]),
         encode_share=sum(encoded) / sum(worked) if sum(worked) else 0.0,
     )
 

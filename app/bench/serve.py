@@ -1,19 +1,25 @@
-"""What `crossbit bench serve` does: start the service, ask it, and say where the time went."""
+"""What `crossbit bench serve` does: start the service, ask it, and say where the time went and what batching gains."""
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from app.bench.batching import SERVICES, Round, compare_batching, tell, work_of
 from app.bench.load import Measurement, MeasurementFailed, measure
 from app.bench.queries import Workload, read_workload
 from app.bench.service import Running, running_service
 from app.lookup import find_index
 from app.settings import Settings
 from app.show import progress
+from model.hasher import Hasher
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
 
 CONCURRENCIES = (1, 4, 16)
 CODE_REQUESTS = 10  # times as many as of the others: they are that much quicker
@@ -22,7 +28,7 @@ TIMEOUT_S = 60.0
 
 
 def bench_serve(settings: Settings, index: str | None, requests: int) -> dict[str, Any]:  # Any: JSON
-    """Measure text, image and code queries of one index at each concurrency.
+    """Measure text, image and code queries of one index at each concurrency, and texts without batching.
 
     Raises:
         typer.BadParameter: the extra `bench` is not installed.
@@ -35,13 +41,19 @@ def bench_serve(settings: Settings, index: str | None, requests: int) -> dict[st
     workload = read_workload(find_index(settings, index))
     load = os.getloadavg()[0]
     total = sum(_requests(kind, requests) for kind in workload.queries) * len(CONCURRENCIES)
-    with running_service() as service, progress("measuring", total) as advance:
-        measured = asyncio.run(_measure_all(service, workload, requests, advance))
+    total += work_of(requests) if "text" in workload.queries else 0
+    with ExitStack() as stack:
+        services = {
+            name: stack.enter_context(running_service(settings, **variables)) for name, variables in SERVICES.items()
+        }
+        advance = stack.enter_context(progress("measuring", total))
+        measured, rounds = asyncio.run(_measure_all(services, settings, workload, requests, advance))
     return {
         "index": dict(workload.index),
         "cores": os.cpu_count(),
         "load_before": load,
         "measurements": [asdict(one) for one in measured],
+        "batching": tell(rounds) if rounds else None,
     }
 
 
@@ -61,24 +73,50 @@ def as_table(measured: dict[str, Any]) -> tuple[list[str], list[list[str]]]:  # 
     return headings, rows
 
 
+def _open_hasher(settings: Settings, workload: Workload) -> Hasher:
+    """The bare model of the index, as the service loads it."""
+    from model.artifact import load_hasher
+
+    index = workload.index
+    return load_hasher(settings.artifacts_dir / index["artifact"], index["bits"], settings.device)
+
+
 async def _measure_all(
-    service: Running, workload: Workload, requests: int, advance: Callable[[int], None]
-) -> list[Measurement]:
+    services: Mapping[str, Running],
+    settings: Settings,
+    workload: Workload,
+    requests: int,
+    advance: Callable[[int], None],
+) -> tuple[list[Measurement], list[Round]]:
     from httpx2 import AsyncClient, HTTPError
 
-    measured = []
-    headers = {"Authorization": f"Bearer {service.key}"}
-    async with AsyncClient(base_url=service.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+    async with AsyncExitStack() as stack:
+        clients = {}
+        for name, service in services.items():
+            headers = {"Authorization": f"Bearer {service.key}"}
+            client = AsyncClient(base_url=service.url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+            clients[name] = await stack.enter_async_context(client)
         try:
-            for kind, queries in workload.queries.items():
-                await measure(client, kind, queries, concurrency=max(CONCURRENCIES), requests=WARM_UP)
-                for concurrency in CONCURRENCIES:
-                    count = _requests(kind, requests)
-                    measured.append(
-                        await measure(client, kind, queries, concurrency=concurrency, requests=count, advance=advance)
-                    )
+            measured = await _measure_kinds(clients["batched"], workload, requests, advance)
+            if "text" not in workload.queries:
+                return measured, []
+            hasher, texts = _open_hasher(settings, workload), workload.queries["text"]
+            return measured, await compare_batching(clients, hasher, texts, requests, advance)
         except HTTPError as error:
             raise MeasurementFailed(f"the service stopped answering: {error!r}") from error
+
+
+async def _measure_kinds(
+    client: "AsyncClient", workload: Workload, requests: int, advance: Callable[[int], None]
+) -> list[Measurement]:
+    measured = []
+    for kind, queries in workload.queries.items():
+        await measure(client, kind, queries, concurrency=max(CONCURRENCIES), requests=WARM_UP)
+        for concurrency in CONCURRENCIES:
+            count = _requests(kind, requests)
+            measured.append(
+                await measure(client, kind, queries, concurrency=concurrency, requests=count, advance=advance)
+            )
     return measured
 
 

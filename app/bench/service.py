@@ -1,4 +1,7 @@
-"""A service of its own for a measurement: a process over the home, on a free loopback port, with a key of its own."""
+"""A service of its own for a measurement: a process over what a home serves, on a free loopback port, with a key.
+
+Its home is a folder of links to the artifacts and indexes, so several may run at once, and beside one that is in use.
+"""
 
 import os
 import re
@@ -15,6 +18,7 @@ from urllib.request import urlopen
 
 from app.jobs import JobError
 from app.keys import digest_of, new_key
+from app.settings import Settings
 
 START_S = 300.0  # longest wait for models and indexes to be open
 STOP_S = 30.0
@@ -37,20 +41,22 @@ class Running:
 
 
 @contextmanager
-def running_service() -> Iterator[Running]:
-    """Start the service of this environment's home, wait until it is ready, and stop it at the end.
+def running_service(settings: Settings, **variables: str) -> Iterator[Running]:
+    """Start a service over this home's indexes, wait until it is ready, and stop it at the end.
+
+    ``variables`` come on top of this process's environment.
 
     Raises:
         ServiceFailed: it ended before it was ready, or took too long.
     """
     key = new_key()
-    environment = os.environ | {"CROSSBIT_KEYS__QUERY": f'["{digest_of(key)}"]'}
     command = [sys.executable, "-c", _MAIN, "serve", "--host", "127.0.0.1", "--port", "0"]
     with TemporaryDirectory(prefix="crossbit-bench-") as folder:
-        log = Path(folder) / "log"
+        log, home = Path(folder) / "log", _link_home(settings, Path(folder) / "home")
+        own = {"CROSSBIT_HOME": str(home), "CROSSBIT_KEYS__QUERY": f'["{digest_of(key)}"]'}
         with log.open("wb") as stream:
             # a session of its own: Ctrl-C reaches this process alone, which then stops the service
-            process = subprocess.Popen(command, env=environment, stderr=stream, start_new_session=True)  # noqa: S603
+            process = subprocess.Popen(command, env=os.environ | variables | own, stderr=stream, start_new_session=True)  # noqa: S603
         try:
             yield Running(_wait(process, log), key)
         finally:
@@ -60,6 +66,13 @@ def running_service() -> Iterator[Running]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _link_home(settings: Settings, home: Path) -> Path:
+    home.mkdir()
+    for folder in (settings.artifacts_dir, settings.indexes_dir):
+        (home / folder.name).symlink_to(folder.resolve(), target_is_directory=True)
+    return home
 
 
 def _wait(process: "subprocess.Popen[bytes]", log: Path) -> str:

@@ -23,14 +23,17 @@ def bench_service(
     ] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Start the service on a free port and measure text, image and code queries at concurrency 1, 4 and 16."""
+    """Measure a service on a free port: text, image and code queries, and text queries with and without batching."""
+    from app.bench.batching import as_notes
     from app.bench.serve import as_table, bench_serve
 
     measured = bench_serve(open_settings(), index_name, requests)
     if as_json:
         show_json(measured)
-    else:
-        show_table(*as_table(measured))
+        return
+    show_table(*as_table(measured))
+    for line in as_notes(measured["batching"]) if measured["batching"] else ():
+        note(line)
 
 
 @bench.command("index")

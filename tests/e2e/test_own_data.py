@@ -90,6 +90,10 @@ def test_the_home_is_sound_and_the_service_is_measured(indexed: dict[str, str]) 
     assert set(found) == {(kind, at_once) for kind in ("text", "image", "code") for at_once in (1, 4, 16)}
     assert all(one["refused"] == 0 and 0 < one["p50_ms"] <= one["p99_ms"] for one in found.values())
     assert found["text", 1]["encode_share"] > 0 == found["code", 1]["encode_share"]
+    batching = measured["batching"]
+    assert set(batching["services"]) == {"batched", "unbatched"}
+    assert set(batching["bare_per_s"]) == {"1", "4", "16", "32", "64"}
+    assert all(one["share_of_bare"] > 0 < one["alone_added_ms"] for one in batching["services"].values())
 
 
 @pytest.mark.slow

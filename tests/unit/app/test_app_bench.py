@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_home import load_fake, make_home
 
+from app.bench.batching import SERVICES, SIZES, Round, as_notes, compare_batching, tell, work_of
 from app.bench.load import Answered, Measurement, MeasurementFailed, measure, percentile, summarise
 from app.bench.queries import Query, read_workload
 from app.bench.serve import as_table
@@ -22,8 +24,24 @@ from app.rebuild_steps import Request
 from app.settings import Settings
 from index.generations import IndexDirectory
 from index.writer import GenerationSpec, write_generation
+from model.fake import FakeHasher
+from model.hasher import EncodedBatch
 
 TOOK = {"queue": 1.0, "decode": 0.0, "encode": 6.0, "search": 2.0, "total": 9.0}
+
+
+class CountingHasher(FakeHasher):
+    """Keeps the texts of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[list[str]] = []
+
+    def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
+        self.calls.append(list(texts))
+        return super().encode_texts(texts)
+
+
 QUERIES = [Query("/a"), Query("/b"), Query("/c")]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -82,6 +100,7 @@ def test_figures_tell_where_the_time_went() -> None:
     measured = summarise("text", 4, answers, elapsed_s=2.0)
     assert (measured.p50_ms, measured.p95_ms, measured.p99_ms) == (20.0, 40.0, 40.0)
     assert (measured.per_s, measured.encode_ms, measured.wait_ms, measured.search_ms) == (2.0, 6.0, 1.0, 2.0)
+    assert measured.added_ms == 1.0  # beside encoding and searching
     assert measured.encode_share == 6 / 8  # of the time that the service did not wait
 
 
@@ -90,6 +109,32 @@ def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(values: l
     found = percentile(sorted(values), percent)
     assert sum(value <= found for value in values) >= percent / 100 * len(values)
     assert sum(value < found for value in values) < percent / 100 * len(values)
+
+
+def test_batching_is_compared_over_the_same_texts_with_shares_of_the_bare_encoder_at_its_best() -> None:
+    queries = [Query("/a", {"json": {"query": text}}) for text in ("one", "two", "three")]
+    hasher, advanced = CountingHasher(), []
+
+    async def run() -> list[Round]:
+        async with AsyncExitStack() as stack:
+            clients = {
+                name: await stack.enter_async_context(
+                    AsyncClient(transport=ASGITransport(service()), base_url="http://service")
+                )
+                for name in SERVICES
+            }
+            return await compare_batching(clients, hasher, queries, 10, advanced.append)
+
+    rounds = asyncio.run(run())
+    assert sum(advanced) == work_of(10)
+    assert hasher.calls[len(SIZES) :][:2] == [["one"], ["two"]]
+    assert {len(call) for call in hasher.calls} == {1, 4, 16, 30, 14, 2}
+    told = tell(rounds)
+    best = [max(one.bare_per_s.values()) for one in rounds]
+    shares = sorted(one.saturated["batched"].per_s / most for one, most in zip(rounds, best, strict=True))
+    assert told["services"]["batched"]["share_of_bare"] == shares[1]
+    assert told["services"]["unbatched"]["alone_added_ms"] == 1.0
+    assert len(as_notes(told)) == 1 + len(SERVICES)
 
 
 @pytest.fixture

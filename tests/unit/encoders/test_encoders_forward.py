@@ -43,10 +43,32 @@ def test_a_larger_size_that_gives_the_same_bits_is_used_from_then_on() -> None:
     tower, inputs = Tower(), torch.arange(1.0, 23).reshape(11, 2)
     forward = Forward(tower, CPU, 1, (4,))
     assert np.array_equal(together(forward(inputs)), inputs)
-    assert tower.sizes == [4, 1, 1, 1, 1, 4, 1, 1, 1]
+    assert tower.sizes == [4, 1, 1, 1, 1, 4, 4]
     tower.sizes.clear()
     together(forward(inputs))
-    assert tower.sizes == [4, 4, 1, 1, 1]
+    assert tower.sizes == [4, 4, 4]
+
+
+def test_a_larger_size_is_not_used_for_few_inputs() -> None:
+    tower = Tower()
+    forward = Forward(tower, CPU, 1, (8,))
+    for count, sizes in ((5, [8, 1, 1, 1, 1, 1]), (4, [1] * 4), (6, [8])):
+        tower.sizes.clear()
+        assert np.array_equal(together(forward(torch.ones(count, 2))), np.ones((count, 2)))
+        assert tower.sizes == sizes
+
+
+def test_a_size_is_proven_by_its_padding_too() -> None:
+    class LastRowDrifts(Tower):
+        def __call__(self, inputs: Tensor) -> Tensor:
+            rows = super().__call__(inputs)
+            return rows if len(inputs) == 1 else rows + torch.tensor([[0.0]] * (len(inputs) - 1) + [[0.5]])
+
+    tower = LastRowDrifts()
+    forward = Forward(tower, CPU, 1, (4,))
+    for count in (3, 4):
+        assert np.array_equal(together(forward(torch.ones(count, 2))), np.ones((count, 2)))
+    assert tower.sizes == [4, *[1] * 7]
 
 
 def test_a_larger_size_that_rounds_otherwise_is_never_seen_and_not_used_again() -> None:
