@@ -65,7 +65,7 @@ def compact(settings: Settings, name: str) -> dict[str, Any]:  # Any: JSON
     with Snapshot.open(index_dir, engine="numpy", verify=False) as snapshot:
         edits, total, generation = snapshot.edits, snapshot.item_count, snapshot.generation
     with progress("merging", total) as advance:
-        manifest = merge(index_dir, progress=advance)
+        manifest = merge(index_dir, keep=settings.keep_generations, progress=advance)
     merged = {"index": name, "generation": generation, "items": total, "merged": 0}
     return (
         merged

@@ -6,6 +6,7 @@ see changes before ``swap``; until then ``discard`` takes everything back.
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,15 @@ from app.jobs import RebuildFailed
 from app.shard_file import read_shard, write_shard
 from app.sources import Source, open_source
 from index.durable import write_atomically
+from index.errors import IndexLocked
 from index.generations import IndexDirectory
 from index.live_items import Codes
+from index.lock import writing
 from index.snapshot import Snapshot, verify_index
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.hasher import Hasher
 
 RESERVED = "generation"  # file of the work folder that holds the reserved number
-KEEP = 2  # generations: the one that serves and the one to roll back to
 
 LoadHasher = Callable[[Path, int, str], Hasher]  # artifact directory, bits, device
 
@@ -50,6 +52,10 @@ class Places(Protocol):
     @property
     def threads(self) -> int:
         """Threads that encode."""
+
+    @property
+    def keep_generations(self) -> int:
+        """Newest generations that pruning leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,9 @@ class RebuildSteps:
 
     def prune(self) -> None:
         """Delete the work folder and the generations that nobody needs to roll back to."""
-        self._directory.prune(keep=KEEP)
+        # under the lock, so that whoever copies the index sees no generation go; where it is held, the next one prunes
+        with suppress(IndexLocked), writing(self._directory.path):
+            self._directory.prune(keep=self._places.keep_generations)
         self.clear()
 
     def discard(self) -> None:

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     search_threads: int = Field(default=4, ge=1, le=256)
     """Threads that decode images and search."""
 
+    keep_generations: int = Field(default=2, ge=1, le=1000)
+    """Newest generations of an index that a rebuild or a merge of edits leaves, beside the one that serves."""
+
     verify_on_open: bool = True
     """Check the checksums of every file of a generation before serving it; sizes and shapes are always checked."""
 

@@ -14,15 +14,16 @@ from index.snapshot import Snapshot
 from index.staging import IndexedItem
 from index.writer import GenerationSpec, write_generation
 
-KEEP = 2  # generations: the new one, and the one before to roll back to
 
-
-def compact(index_dir: Path, *, progress: Callable[[int], None] = lambda count: None) -> GenerationManifest | None:
+def compact(
+    index_dir: Path, *, keep: int = 2, progress: Callable[[int], None] = lambda count: None
+) -> GenerationManifest | None:
     """Write the items of an index as a new generation and make it the one that serves; none if there is no edit.
 
     Edits made meanwhile come on top of the new generation as they did of the old one. Afterwards the log keeps the
     last record of each item ever appended or deleted, and ``items`` what those name, so that any other generation
-    that is activated later has the same edits. ``progress`` hears of every item written.
+    that is activated later has the same edits. The newest ``keep`` generations stay. ``progress`` hears of every item
+    written.
 
     Raises:
         ItemsNotEncoded: some items have no codes of the generation's model.
@@ -50,7 +51,7 @@ def compact(index_dir: Path, *, progress: Callable[[int], None] = lambda count: 
         log = EditLog(index_dir)
         log.condense()
         Originals(index_dir).collect(log.blobs())
-        directory.prune(keep=KEEP)
+        directory.prune(keep=keep)
     return manifest
 
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from app.rebuild_steps import RebuildSteps, Request
 from app.settings import Settings
 from index.errors import IndexCorrupt
 from index.generations import IndexDirectory
+from index.lock import writing
 from index.snapshot import Snapshot
 
 REQUEST = Request("demo", "tiny", "first", 64, "first", reuse=True, dry_run=False)
@@ -25,12 +27,12 @@ def directory(home: Path) -> IndexDirectory:
     return IndexDirectory(home / "indexes" / "demo")
 
 
-def steps_of(home: Path, request: Request = REQUEST) -> RebuildSteps:
-    return RebuildSteps(request, home / "jobs" / "work", Settings(home=home), load_fake)
+def steps_of(home: Path, request: Request = REQUEST, **values: object) -> RebuildSteps:
+    return RebuildSteps(request, home / "jobs" / "work", Settings(home=home, **values), load_fake)
 
 
-def build(home: Path, request: Request = REQUEST) -> None:
-    steps = steps_of(home, request)
+def build(home: Path, request: Request = REQUEST, **values: object) -> None:
+    steps = steps_of(home, request, **values)
     plan = steps.plan()
     for number in range(plan.shards):
         steps.encode_shard(plan, number, progress=lambda _: None)
@@ -39,6 +41,26 @@ def build(home: Path, request: Request = REQUEST) -> None:
     steps.swap(plan)
     steps.prune()
     steps.close()
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_generations_stay_as_are_set(home: Path, directory: IndexDirectory, keep: int) -> None:
+    for _ in range(4):
+        build(home, keep_generations=keep)
+    assert directory.generations() == [1, 2, 3, 4][-keep:]
+
+
+def test_nothing_is_pruned_under_the_lock_of_another(
+    home: Path, directory: IndexDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.rebuild_steps.writing", partial(writing, wait_s=0.0))
+    build(home)
+    build(home)
+    with writing(directory.path):
+        steps_of(home, keep_generations=1).prune()
+    assert directory.generations() == [1, 2]
+    steps_of(home, keep_generations=1).prune()
+    assert directory.generations() == [2]
 
 
 def test_the_plan_counts_items_and_shards(tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ def test_an_index_without_edits_has_nothing_to_merge(index_dir: Path, make_item:
     assert IndexDirectory(index_dir).generations() == [1, 2]
 
 
+def test_as_many_generations_stay_as_are_asked_for(index_dir: Path, make_item: Make) -> None:
+    for number in range(3):
+        edit(index_dir, make_item("x", number))
+        compact(index_dir, keep=3)
+    assert IndexDirectory(index_dir).generations() == [2, 3, 4]
+    edit(index_dir, make_item("x", 9))
+    compact(index_dir, keep=1)
+    assert IndexDirectory(index_dir).generations() == [5]
+
+
 def test_edits_made_while_merging_come_on_top(index_dir: Path, make_item: Make) -> None:
     edit(index_dir, make_item("x", 0))
     during = iter([lambda: edit(index_dir, make_item("y", 0), gone=("x", "a"))])
