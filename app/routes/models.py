@@ -19,7 +19,7 @@ def list_all(runtime: RuntimeOf) -> ModelList:
         models=[_model(runtime, name, hasher) for (name, _), hasher in sorted(runtime.models.loaded().items())],
         available=runtime.models.names(),
         limits=LimitsBody(**limits.model_dump(include=set(LimitsBody.model_fields))),
-        queues=[_queue(stage) for stage in (runtime.encoding, runtime.searching)],
+        queues=[_queue(stage) for stage in (runtime.encoding, runtime.searching, runtime.editing)],
     )
 
 
