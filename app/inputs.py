@@ -21,6 +21,7 @@ FORM = "multipart/form-data"
 JSON = "application/json"
 MAX_FORM_FIELDS = 32  # besides the texts of pairs
 MIN_FIELD_BYTES = 2**16  # room for a filter, however short texts have to be
+JSON_FIELDS = frozenset({"filter", "metadata"})  # of a form: their value is JSON
 
 Fields = TypeVar("Fields", bound=BaseModel)
 Body = TypeVar("Body", bound=BaseModel)
@@ -85,7 +86,7 @@ async def read_form(request: Request, fields: type[Fields], limits: Limits) -> U
     """
     if media_type(request) != FORM:
         raise Problem("invalid_request", f"expected content type {FORM}, found {media_type(request) or 'none'}")
-    largest_field = max(MIN_FIELD_BYTES, 4 * limits.text_chars)
+    largest_field = max(MIN_FIELD_BYTES, 4 * limits.text_chars, 2 * limits.metadata_bytes)
     largest_count = MAX_FORM_FIELDS + limits.queries
     form = request.form(max_files=limits.queries, max_fields=largest_count, max_part_size=largest_field)
     async with form as parts:
@@ -139,15 +140,15 @@ def _read_fields(form: FormData, fields: type[BaseModel]) -> dict[str, JsonValue
         elif len(values) > 1:
             raise Problem("invalid_request", f"{name}: expected one form part of this name, found several")
         elif values:
-            found[name] = _parse_filter(values[0]) if name == "filter" else values[0]
+            found[name] = _parse_json(name, values[0]) if name in JSON_FIELDS else values[0]
     return found
 
 
-def _parse_filter(text: str) -> JsonValue:
+def _parse_json(name: str, text: str) -> JsonValue:
     try:
         parsed: JsonValue = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Problem("invalid_request", f"filter: expected a JSON object, found other text ({error})") from error
+        raise Problem("invalid_request", f"{name}: expected a JSON object, found other text ({error})") from error
     return parsed
 
 

@@ -31,7 +31,7 @@ log = Log(__name__)
 
 DESCRIPTION = "Search images by text and texts by image through short binary codes, exactly and in a total order."
 
-CORS_METHODS = ("GET", "HEAD", "POST")
+CORS_METHODS = ("DELETE", "GET", "HEAD", "POST")
 CORS_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id")
 CORS_SHOWN = ("ETag", "Location", "Retry-After", "X-Index-Generation", "X-Model-Fingerprint", "X-Request-Id")
 
@@ -57,7 +57,7 @@ def create_app(
     """
     from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
     from app.problems import answer_framework_error
-    from app.routes import encode, indexes, jobs, metrics, models, page, probes, search
+    from app.routes import encode, indexes, items, jobs, metrics, models, page, probes, search
     from app.routes.openapi import DescribedAPI
     from app.runtime import Runtime
 
@@ -100,7 +100,7 @@ def create_app(
             expose_headers=CORS_SHOWN,
         )
     app.add_middleware(RequestContext, metrics=runtime.metrics)
-    for routes in (search, encode, indexes, jobs, models, metrics, probes, page):
+    for routes in (search, encode, items, indexes, jobs, models, metrics, probes, page):
         app.include_router(routes.router)
     app.mount("/ui", page.static_files)
     return app

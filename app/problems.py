@@ -14,6 +14,7 @@ from model import errors as model_errors
 
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL_CHARS = 2000
+RETRY = {"Retry-After": "1"}  # seconds
 
 # code -> status and title
 CODES: dict[str, tuple[int, str]] = {
@@ -52,6 +53,9 @@ ERRORS: tuple[tuple[type[Exception], str, str | None], ...] = (
     (index_errors.InvalidCursor, "invalid_request", None),
     (index_errors.InvalidQuery, "invalid_request", None),
     (index_errors.InvalidFilter, "invalid_request", None),
+    (index_errors.InvalidItem, "invalid_request", None),
+    (index_errors.IndexLocked, "overloaded", None),
+    (index_errors.TooManyEdits, "overloaded", None),
     (index_errors.GenerationNotFound, "invalid_request", None),
     # their messages name files of this machine: those are for the log
     (
@@ -94,7 +98,7 @@ def as_problem(error: Exception) -> Problem | None:
         return Problem("device_out_of_memory", "the model's device has no memory left for this input; try again later")
     for kind, code, detail in ERRORS:
         if isinstance(error, kind):
-            return Problem(code, detail or str(error))
+            return Problem(code, detail or str(error), headers=RETRY if code == "overloaded" else None)
     return None
 
 
@@ -124,11 +128,20 @@ def printable(text: str) -> str:
 
 async def answer_framework_error(request: Request, error: Exception) -> JSONResponse:
     """Handler of the framework's own exceptions; every other error passes on to ``app.middleware.RequestContext``."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        error.headers = {**(error.headers or {}), **_allow_of(request)}
     problem = as_problem(error)
     if problem is None:
         raise error
     request.state.problem = problem.code
     return problem_response(problem, request.state.request_id)
+
+
+def _allow_of(request: Request) -> dict[str, str]:
+    """The header of all methods on the request's path; the framework knows those of its first route alone."""
+    template = getattr(request.scope.get("route"), "path_format", "")
+    methods = request.app.openapi()["paths"].get(template, {})
+    return {"Allow": ", ".join(sorted(method.upper() for method in methods))} if methods else {}
 
 
 def _from_framework(error: HTTPException) -> Problem:

@@ -73,6 +73,7 @@ class Runtime:
         )
         self.loading = Stage("loading", threads=1, queue=limits.queue)
         self.searching = Stage("searching", threads=settings.search_threads, queue=limits.queue)
+        self.editing = Stage("editing", threads=1, queue=limits.queue)  # an index has one writer at a time anyway
         self._swapping = threading.Lock()
         self._indexes: Mapping[str, Served | Refusal] = {}
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that were opened, or refused
@@ -129,9 +130,26 @@ class Runtime:
         """Serve what other processes built, activated, appended, deleted or compacted; costs a few looks at files."""
         for name in list_indexes(self.settings.indexes_dir):
             try:
-                self._refresh(name)
+                self.follow(name)
             except Exception as error:  # the old state goes on serving until the files change again
                 log.error("index_not_refreshed", index=name, reason=str(error), exc_info=error)
+
+    def follow(self, name: str) -> None:
+        """Serve the index as it is on disk: what was written before this call is in every answer after it."""
+        path = self.settings.indexes_dir / name
+        with self._swapping:  # also where nothing changed: another thread may be about to serve what it has read
+            stamp = index_stamp(path)
+            if stamp == self._stamps.get(name):
+                return
+            self._stamps[name] = stamp
+            pointer, entry = IndexDirectory(path).current(), self._indexes.get(name)
+            if not isinstance(entry, Served) or pointer is None or pointer.generation != entry.snapshot.generation:
+                self._swap(name, self._open(name))
+                return
+            newer = entry.snapshot.newer()
+            if newer is not None:
+                self._indexes = {**self._indexes, name: self._pair(newer, entry.hasher)}
+                log.info("index_edited", index=name, position=newer.position, items=newer.item_count)
 
     def rollback(self, name: str, generation: int | None) -> Served:
         """Point the index to an earlier generation, the newest one below the current if none is given, and serve it.
@@ -149,7 +167,7 @@ class Runtime:
 
     def close(self) -> None:
         """Wait for running work, then drop every index."""
-        for stage in (self.encoding, self.loading, self.searching):
+        for stage in (self.encoding, self.loading, self.searching, self.editing):
             stage.close()
         self._indexes = {}
 
@@ -165,22 +183,6 @@ class Runtime:
         snapshot.warm()
         weakref.finalize(served, snapshot.close)
         return served
-
-    def _refresh(self, name: str) -> None:
-        path = self.settings.indexes_dir / name
-        stamp = index_stamp(path)
-        if stamp == self._stamps.get(name):
-            return
-        self._stamps[name] = stamp
-        with self._swapping:
-            pointer, entry = IndexDirectory(path).current(), self._indexes.get(name)
-            if not isinstance(entry, Served) or pointer is None or pointer.generation != entry.snapshot.generation:
-                self._swap(name, self._open(name))
-                return
-            newer = entry.snapshot.newer()
-            if newer is not None:
-                self._indexes = {**self._indexes, name: self._pair(newer, entry.hasher)}
-                log.info("index_edited", index=name, position=newer.position, items=newer.item_count)
 
     def _hasher_for(self, snapshot: Snapshot) -> Hasher | None:
         manifest = snapshot.manifest

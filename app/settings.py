@@ -31,6 +31,15 @@ class Limits(BaseModel):
     text_chars: int = Field(default=8192, ge=1, le=1_000_000)
     """Longest text, in characters; beyond it ``invalid_request``."""
 
+    items: int = Field(default=64, ge=1, le=4096)
+    """Most items appended in one call; beyond it ``invalid_request``."""
+
+    id_chars: int = Field(default=256, ge=1, le=4096)
+    """Longest id of an appended item, in characters; beyond it ``invalid_request``."""
+
+    metadata_bytes: int = Field(default=16_384, ge=2, le=2**20)
+    """Largest metadata of an appended item, in bytes of JSON; beyond it ``invalid_request``."""
+
     hits: int = Field(default=200, ge=1, le=10_000)
     """Most hits on one page (the upper bound of ``limit``); beyond it ``invalid_request``."""
 
@@ -38,7 +47,7 @@ class Limits(BaseModel):
     """Most hits that one query gives over all its pages; a radius search with more says ``truncated``."""
 
     queue: int = Field(default=64, ge=0, le=100_000)
-    """Calls that may wait for each stage (encoding, or decoding and searching); beyond it ``overloaded``."""
+    """Calls that may wait for each stage (encoding, decoding and searching, or editing); beyond it ``overloaded``."""
 
     listeners: int = Field(default=32, ge=0, le=10_000)
     """Callers that may follow jobs as server-sent events at the same time; beyond it ``overloaded``."""
@@ -59,7 +68,7 @@ class Keys(BaseModel):
     """Keys that may search, encode and read."""
 
     admin: tuple[Digest, ...] = ()
-    """Keys that may also rebuild, roll back and cancel."""
+    """Keys that may also append, delete, rebuild, roll back and cancel."""
 
 
 class Settings(BaseSettings):

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index.edit_log import EditLog
 from index.errors import InvalidItem, ItemNotFound, ModelMismatch, TooManyEdits
+from index.generations import IndexDirectory
 from index.item_file import JSON
 from index.lock import WAIT_S, writing
 from index.originals import Originals
@@ -85,7 +86,7 @@ class Editor:
         if self._edits + len(records) > MAX_EDITS:
             raise TooManyEdits(
                 f"expected at most {MAX_EDITS:,} edits that wait to be merged, found {self._edits:,} and "
-                f"{len(records):,} more; run `crossbit index compact` first"
+                f"{len(records):,} more; rebuild the index or run `crossbit index compact` first"
             )
         self._originals.keep(blobs)  # before the record that names them
         numbered = [replace(record, position=self.position + n) for n, record in enumerate(records, start=1)]
@@ -99,15 +100,27 @@ class Editor:
 
 
 @contextmanager
-def editing(index_dir: Path, *, wait_s: float = WAIT_S) -> Iterator[Editor]:
+def editing(index_dir: Path, *, wait_s: float = WAIT_S, known: Snapshot | None = None) -> Iterator[Editor]:
     """The editor of an index's active generation; swaps and other editors wait until the block ends.
+
+    ``known``, a state of the index that the caller keeps open, spares reading what it holds already.
 
     Raises:
         IndexLocked: another writer is at work.
         IndexNotFound, IndexCorrupt, IndexFormatUnsupported: as for ``Snapshot.open``.
     """
-    with writing(index_dir, wait_s=wait_s), Snapshot.open(index_dir, engine="numpy", verify=False) as snapshot:
+    with writing(index_dir, wait_s=wait_s), _state(index_dir, known) as snapshot:
         yield Editor(index_dir, snapshot)
+
+
+def _state(index_dir: Path, known: Snapshot | None) -> AbstractContextManager[Snapshot]:
+    """The index as it is, read as far as it is not known."""
+    current = IndexDirectory(index_dir).current()
+    if known is None or current is None:
+        return Snapshot.open(index_dir, engine="numpy", verify=False)
+    if (current.generation, current.fingerprint) != (known.generation, known.manifest.fingerprint):
+        return Snapshot.open(index_dir, engine="numpy", verify=False)
+    return known.newer() or nullcontext(known)
 
 
 def _prepare(new: NewItem, bits: int, fingerprint: str) -> tuple[Append, list[bytes]]:

@@ -1,23 +1,20 @@
-"""``/v1/indexes``: what is served, its items and their pictures, rebuild and rollback."""
+"""``/v1/indexes``: what is served, rebuild and rollback."""
 
 from dataclasses import asdict
-from typing import Annotated, Any  # Any: OpenAPI is JSON
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response, status
+from fastapi import APIRouter, Header, Response, status
 
-from app.answers import image_url, image_version
-from app.problems import Problem
 from app.routes.dependencies import JobsOf, RuntimeOf
 from app.routes.openapi import SERVED, problems
 from app.runtime import Served
-from app.schemas.base import ModelReference, PresenceBody
+from app.schemas.base import ModelReference
 from app.schemas.indexes import (
     CodeDiagnostics,
     ColumnBody,
     IndexBody,
     IndexList,
     IndexSummary,
-    ItemBody,
     PresenceCountsBody,
     RefusedIndex,
 )
@@ -27,10 +24,6 @@ from index.manifest import MODALITIES, PAIR
 
 router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
 
-PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}}},
-    304: {"description": "The caller has it already."},
-}
 LOCATION = {"Location": {"description": "Where the job is.", "required": True, "schema": {"type": "string"}}}
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
@@ -65,44 +58,10 @@ def show(name: str, runtime: RuntimeOf) -> IndexBody:
         source=manifest.source,
         texts=manifest.texts,
         items=served.snapshot.item_count,
+        edits=served.snapshot.edits,
+        not_encoded=len(served.snapshot.pending),
         fields={name: kind.value for name, kind in served.snapshot.fields.items()},
         columns={column: _column(served, column) for column in manifest.columns},
-    )
-
-
-@router.get(
-    "/{name}/items/{item_id:path}/image",
-    response_class=Response,
-    responses=problems(*SERVED, "item_not_found") | PICTURE,
-)
-def show_image(name: str, item_id: str, runtime: RuntimeOf, request: Request, v: str | None = None) -> Response:
-    """The item's picture, at most 256 px a side, as WebP; under the URL that answers give, it never changes."""
-    snapshot = runtime.index(name).snapshot
-    thumbnail = snapshot.thumbnail(item_id)
-    if thumbnail is None:
-        raise Problem("item_not_found", f"expected an item with a picture, but item {item_id!r} has none")
-    version = image_version(snapshot.item(item_id).content_hash)
-    etag = f'"{version}"'
-    caching = "private, max-age=31536000, immutable" if v == version else "private, no-cache"
-    headers = {"Cache-Control": caching, "ETag": etag}
-    if request.headers.get("if-none-match") == etag:
-        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
-    return Response(thumbnail, media_type="image/webp", headers=headers)
-
-
-@router.get("/{name}/items/{item_id:path}", responses=problems(*SERVED, "item_not_found"))
-def show_item(name: str, item_id: str, runtime: RuntimeOf) -> ItemBody:
-    """What the index stores of an item."""
-    snapshot = runtime.index(name).snapshot
-    item = snapshot.item(item_id)
-    return ItemBody(
-        id=item.id,
-        text=item.text,
-        metadata=dict(item.metadata),
-        codes={modality: list(codes) for modality, codes in item.codes.items()},
-        content_hash=item.content_hash,
-        image_url=image_url(name, item.id, item.content_hash) if item.has_thumbnail else None,
-        presence=PresenceBody.of(item.presence),
     )
 
 

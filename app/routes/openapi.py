@@ -6,10 +6,11 @@ from typing import Any  # Any: OpenAPI is JSON
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from app.inputs import FORM, JSON
+from app.inputs import FORM, JSON, JSON_FIELDS
 from app.problems import CODES, MEDIA_TYPE
 from app.roles import Role, needed_role
 from app.schemas.base import ProblemBody
+from app.schemas.items import DraftBody
 
 REF = "#/components/schemas/{model}"
 PROBLEM_CODES = "x-problem-codes"  # of an answer in the document
@@ -76,7 +77,8 @@ def _complete(document: dict[str, Any], *, has_keys: bool) -> None:
     components = document["components"]
     for unused in ("HTTPValidationError", "ValidationError"):  # of the framework's own 422
         components["schemas"].pop(unused, None)
-    components["schemas"]["ProblemBody"] = _schema(ProblemBody)
+    for unseen in (ProblemBody, DraftBody):  # by the framework, which reads signatures alone
+        components["schemas"][unseen.__name__] = _schema(unseen)
     components["securitySchemes"] = {
         KEY: {"type": "http", "scheme": "bearer", "description": "`crossbit key` makes one."}
     }
@@ -128,7 +130,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _as_form_field(name: str, field: dict[str, Any]) -> dict[str, Any]:
-    if name == "filter":
+    if name in JSON_FIELDS:
         return {"type": "string", "description": "A JSON object, as in the JSON body."}
     choices = [choice for choice in field.get("anyOf", ()) if choice != {"type": "null"}]  # a form has no null
     rest = {key: value for key, value in field.items() if key not in ("anyOf", "default")}

@@ -79,6 +79,8 @@ class IndexBody(AnswerBody):
     source: str
     texts: str = Field(description="`first` or `all` texts of an item have a code.")
     items: int
+    edits: int = Field(description="Items appended, replaced or deleted since the generation was written.")
+    not_encoded: int = Field(description="Appended items that only a rebuild makes findable: of another model.")
     fields: dict[str, str] = Field(description="Metadata fields and their types; a filter may name them.")
     columns: dict[str, ColumnBody]
 
@@ -127,6 +129,9 @@ class LimitsBody(AnswerBody):
     image_pixels: int
     queries: int
     text_chars: int
+    items: int
+    id_chars: int
+    metadata_bytes: int
     hits: int
     depth: int
     deadline_s: float

@@ -60,6 +60,16 @@ def test_changing_needs_the_role_admin(guarded: TestClient, path: str) -> None:
     assert guarded.post(f"/v1/{path}", headers=bearer("owner")).status_code != 403
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "items"), ("DELETE", "items/red%2F00")])
+def test_editing_needs_the_role_admin(guarded: TestClient, method: str, path: str) -> None:
+    body = {"json": {"items": [{"id": "new", "text": "a"}]}} if method == "POST" else {}
+    answers = [
+        guarded.request(method, f"/v1/indexes/colors/{path}", headers=bearer(key), **body)
+        for key in ("reader", "owner")
+    ]
+    assert [answer.status_code for answer in answers] == [403, 200]
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -26,6 +26,11 @@ def images(count: int, size: tuple[int, int] = (8, 6)) -> Callable[[TestClient],
     return lambda client: client.post(IMAGE, files=[("file", png(size=size))] * count)
 
 
+def append(*ids: str, **parts: object) -> Callable[[TestClient], Response]:
+    items = [{"id": item_id, "text": "a"} | parts for item_id in ids]
+    return lambda client: client.post("/v1/indexes/colors/items", json={"items": items})
+
+
 def codes(count: int) -> Callable[[TestClient], Response]:
     return lambda client: client.post("/v1/search/code", json={"codes": [CODE] * count})
 
@@ -48,6 +53,15 @@ def padded(size: int) -> Callable[[TestClient], Response]:
         ({"queries": 3}, images(3), images(4), "invalid_request"),
         ({"queries": 3}, codes(3), codes(4), "invalid_request"),
         ({"text_chars": 10}, text(query="x" * 10), text(query="x" * 11), "invalid_request"),
+        ({"text_chars": 10}, append("a", text="x" * 10), append("a", text="x" * 11), "invalid_request"),
+        ({"items": 2}, append("a", "b"), append("a", "b", "c"), "invalid_request"),
+        ({"id_chars": 5}, append("x" * 5), append("x" * 6), "invalid_request"),
+        (
+            {"metadata_bytes": 11},
+            append("a", metadata={"a": "é"}),
+            append("a", metadata={"a": "éé"}),
+            "invalid_request",
+        ),
         ({"hits": 5}, text(limit=5), text(limit=6), "invalid_request"),
     ],
 )

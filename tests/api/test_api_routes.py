@@ -127,7 +127,7 @@ def test_models_say_what_they_are(client: TestClient) -> None:
     ]
     assert body["available"] == ["demo"]
     assert body["limits"]["queries"] == 64
-    assert [queue["stage"] for queue in body["queues"]] == ["encoding"] * 3 + ["loading", "searching"]
+    assert [queue["stage"] for queue in body["queues"]] == ["encoding"] * 3 + ["loading", "searching", "editing"]
 
 
 def test_a_rebuild_is_accepted_and_followed(client: TestClient) -> None:
@@ -190,6 +190,7 @@ def test_the_openapi_document_covers_every_route(client: TestClient) -> None:
         "/v1/encode/text",
         "/v1/indexes",
         "/v1/indexes/{name}",
+        "/v1/indexes/{name}/items",
         "/v1/indexes/{name}/items/{item_id}",
         "/v1/indexes/{name}/items/{item_id}/image",
         "/v1/indexes/{name}/rebuild",
