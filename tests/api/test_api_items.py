@@ -261,7 +261,9 @@ def test_items_wait_in_the_queue_of_what_is_encoded(serve: Serve) -> None:
     hasher = GatedHasher(BITS)
     client = serve(load=lambda *_: hasher, limits={"queue": 1})
     with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(append, client, {"id": f"{number}", "text": "a"}) for number in range(2)]
+        running = [pool.submit(append, client, {"id": "0", "text": "a"})]
+        assert hasher.entered.acquire(timeout=10)  # else both may be encoded together
+        running.append(pool.submit(append, client, {"id": "1", "text": "a"}))
         wait_until(lambda: runtime_of(client).encoding.waiting(Modality.TEXT) == 1)
         answer = append(client, {"id": "x", "text": "a"})
         assert (answer.json()["code"], answer.headers["retry-after"]) == ("overloaded", "1")
