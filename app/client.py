@@ -20,6 +20,9 @@ from app import client_calls as calls
 from app.client_calls import Call, Image, ServiceError, ServiceUnreachable, T
 from app.client_types import (
     Answer,
+    Appended,
+    Deleted,
+    Draft,
     Encoded,
     EncodeOptions,
     IndexBody,
@@ -128,6 +131,14 @@ class Client:
     def thumbnail(self, index: str, item_id: str) -> bytes:
         """The stored picture of an item, WebP."""
         return self._run(calls.picture(index, item_id))
+
+    def append(self, index: str, items: Sequence[Draft]) -> Appended:
+        """Add items, each in the place of the one that has its id: all or none, and on disk before the answer."""
+        return self._run(calls.append(index, items))
+
+    def delete(self, index: str, item_id: str) -> Deleted:
+        """Delete an item, on disk before the answer."""
+        return self._run(calls.delete(index, item_id))
 
     def models(self) -> list[Model]:
         """What encodes."""
@@ -266,6 +277,14 @@ class AsyncClient:
     async def thumbnail(self, index: str, item_id: str) -> bytes:
         """The stored picture of an item, WebP."""
         return await self._run(calls.picture(index, item_id))
+
+    async def append(self, index: str, items: Sequence[Draft]) -> Appended:
+        """Add items, each in the place of the one that has its id: all or none, and on disk before the answer."""
+        return await self._run(calls.append(index, items))
+
+    async def delete(self, index: str, item_id: str) -> Deleted:
+        """Delete an item, on disk before the answer."""
+        return await self._run(calls.delete(index, item_id))
 
     async def models(self) -> list[Model]:
         """What encodes."""

@@ -1,5 +1,6 @@
 """The calls of the HTTP API as values, which ``app.client`` makes and ``httpx2`` carries; nothing here waits."""
 
+import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from app.client_types import Answer, Encoded
+from app.client_types import Answer, Appended, Deleted, Draft, Encoded
 
 T = TypeVar("T")
 Image = bytes | Path  # an image file's content, or where it lies
@@ -92,6 +93,16 @@ def picture(index: str, item_id: str) -> Call[bytes]:
     return Call("GET", _path("indexes", index, "items", item_id, "image"), lambda response: response.content)
 
 
+def append(index: str, drafts: Sequence[Draft]) -> Call[Appended]:
+    """Items in JSON, their images in base64."""
+    return Call("POST", _path("indexes", index, "items"), _body, json={"items": [_item(draft) for draft in drafts]})
+
+
+def delete(index: str, item_id: str) -> Call[Deleted]:
+    """One item."""
+    return Call("DELETE", _path("indexes", index, "items", item_id), _body)
+
+
 def change(kind: type[T], *path: str, options: Options | None = None, idempotency_key: str | None = None) -> Call[T]:
     """A call of an administrator."""
     headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
@@ -154,6 +165,14 @@ def _results(response: httpx2.Response) -> list[Answer]:
 
 def _read(images: Sequence[Image]) -> list[bytes]:
     return [image if isinstance(image, bytes) else image.read_bytes() for image in images]
+
+
+def _item(draft: Draft) -> dict[str, Any]:  # Any: JSON
+    item: dict[str, Any] = {**draft}
+    if "image" in draft:
+        (data,) = _read([item.pop("image")])
+        item["image_base64"] = base64.b64encode(data).decode()
+    return item
 
 
 def _form(options: Options) -> dict[str, Any]:  # Any: a text, or several

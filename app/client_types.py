@@ -1,5 +1,6 @@
 """Answers of the HTTP API as the client gives them: JSON objects; docs/http-api.md describes their fields."""
 
+from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 Modality = Literal["image", "text", "pair"]
@@ -33,6 +34,15 @@ class RebuildOptions(TypedDict, total=False):
     bits: int
     reuse: bool
     dry_run: bool
+
+
+class Draft(TypedDict):
+    """An item to append, with an image, a text or both."""
+
+    id: str
+    image: NotRequired[bytes | Path]
+    text: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]  # Any: JSON
 
 
 class Presence(TypedDict):
@@ -159,6 +169,8 @@ class IndexBody(TypedDict):
     source: str
     texts: str
     items: int
+    edits: int
+    not_encoded: int
     fields: dict[str, str]
     columns: dict[str, dict[str, Any]]  # Any: JSON, figures of a column
 
@@ -173,6 +185,25 @@ class Item(TypedDict):
     content_hash: str
     image_url: NotRequired[str]
     presence: NotRequired[Presence]
+
+
+class Appended(TypedDict):
+    """What was appended, and is on disk."""
+
+    appended: int
+    position: int
+    truncated_tokens: list[int]
+    index: IndexReference
+    model: ModelReference
+    took_ms: Took
+
+
+class Deleted(TypedDict):
+    """A deletion, which is on disk."""
+
+    id: str
+    position: int
+    index: IndexReference
 
 
 class Pointer(TypedDict):

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from app import client_types
 from app.client import AsyncClient, Client, ServiceError, ServiceUnreachable
-from app.schemas import base, encode, indexes, jobs, search
+from app.schemas import base, encode, indexes, items, jobs, search
 from model.fake import FusingFakeHasher
 
 URL = "http://testserver"
@@ -141,6 +141,22 @@ def test_a_rebuild_is_started_watched_and_cancelled(client: Client) -> None:
     assert client.wait(job["id"], watch=seen.append) == seen[0] == client.job(job["id"])
 
 
+def test_items_are_appended_and_deleted(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "new.png").write_bytes(png("navy"))
+    drafts: list[client_types.Draft] = [
+        {"id": "new/1", "image": tmp_path / "new.png", "metadata": {"number": 99}},
+        {"id": "new/2", "image": png("teal"), "text": "a teal square"},
+        {"id": "new/3", "text": "a crimson square"},
+    ]
+    assert client.append("colors", drafts)["appended"] == 3
+    assert client.search_text("a crimson square", target="text", limit=1)["hits"][0]["id"] == "new/3"
+    assert client.search_image(png("navy"), target="image", filter={"number": 99})["hits"][0]["id"] == "new/1"
+    assert client.delete("colors", "new/3")["id"] == "new/3"
+    with pytest.raises(ServiceError) as caught:
+        client.item("colors", "new/3")
+    assert caught.value.code == "item_not_found"
+
+
 def test_it_waits_until_a_job_is_final(pauses: list[float]) -> None:
     states = ["queued", "running", "done"]
     transport, _ = answering(*(httpx2.Response(200, json={"state": state}) for state in states))
@@ -234,6 +250,8 @@ SHAPES: list[tuple[type, type[BaseModel]]] = [
     (client_types.IndexBody, indexes.IndexBody),
     (client_types.Item, indexes.ItemBody),
     (client_types.Model, indexes.ModelBody),
+    (client_types.Appended, items.AppendedBody),
+    (client_types.Deleted, items.DeletedBody),
     (client_types.Pointer, jobs.PointerBody),
     (client_types.Skipped, jobs.SkippedBody),
     (client_types.Job, jobs.JobBody),
