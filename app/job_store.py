@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Protocol
 
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from app.jobs import JobsUnreachable
 
 FILE = "jobs.sqlite"
+BUSY_S = 30  # longest wait for another process that writes to that file
 
 
 class Settings(Protocol):
@@ -39,6 +41,14 @@ def database_url(settings: Settings) -> str:
     directory = settings.jobs_dir.absolute()
     directory.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{directory / FILE}"
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine for our own tables in that database, beside those of the workflow engine."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return sa.create_engine(parsed, connect_args={"timeout": BUSY_S})
+    return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=1, pool_pre_ping=True)
 
 
 def _read(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jobs_database import execute
 from PIL.Image import Image
 from tiny_home import make_archive, make_home
 
@@ -353,11 +353,9 @@ def test_a_worker_is_alone_with_its_name(home: Home) -> None:
 
 def test_the_engine_writes_no_pickle_and_nothing_to_the_console(home: Home) -> None:
     home.build("quiet")
-    with sqlite3.connect(f"file:{home.settings.jobs_dir / 'jobs.sqlite'}?mode=ro", uri=True) as connection:
-        found = connection.execute("SELECT DISTINCT serialization FROM workflow_status").fetchall()
-        found += connection.execute("SELECT DISTINCT serialization FROM operation_outputs").fetchall()
-    connection.close()
-    assert set(found) == {("portable_json",)}
+    found = execute(home.settings, "SELECT DISTINCT serialization FROM {dbos}workflow_status")
+    found += execute(home.settings, "SELECT DISTINCT serialization FROM {dbos}operation_outputs")
+    assert {row[0] for row in found} == {"portable_json"}
     assert not any(isinstance(handler, logging.StreamHandler) for handler in logging.getLogger("dbos").handlers)
 
 
@@ -403,24 +401,21 @@ def test_a_job_of_a_worker_that_nobody_knows_is_taken_over(home: Home) -> None:
     time.sleep(0.05)
     home.gate.open()
     closing.join()
-    with sqlite3.connect(home.settings.jobs_dir / "jobs.sqlite") as connection:  # as version 0.1 left it
-        connection.execute("UPDATE workflow_status SET executor_id = 'local' WHERE workflow_uuid = ?", (job.id,))
-    connection.close()
+    update = "UPDATE {dbos}workflow_status SET executor_id = 'local' WHERE workflow_uuid = :job"  # as version 0.1 did
+    execute(home.settings, update, job=job.id)
     home.launch()
     assert home.wait(home.rebuilds.get(job.id)).state is JobState.DONE
 
 
 def test_a_job_of_another_version_is_listed(home: Home) -> None:
     job = home.build("foreign")
-    with sqlite3.connect(home.settings.jobs_dir / "jobs.sqlite") as connection:
-        (inputs,) = connection.execute(
-            "SELECT inputs FROM workflow_input WHERE workflow_uuid = ?", (job.id,)
-        ).fetchone()
-        raw = json.loads(inputs)
-        request = raw["positionalArgs"][1]
-        raw["positionalArgs"][1] = {name: request[name] for name in ("index", "source")} | {"colour": "red"}
-        connection.execute("UPDATE workflow_input SET inputs = ? WHERE workflow_uuid = ?", (json.dumps(raw), job.id))
-    connection.close()
+    inputs = "FROM {dbos}workflow_input WHERE workflow_uuid = :job"
+    ((text,),) = execute(home.settings, f"SELECT inputs {inputs}", job=job.id)
+    raw = json.loads(text)
+    request = raw["positionalArgs"][1]
+    raw["positionalArgs"][1] = {name: request[name] for name in ("index", "source")} | {"colour": "red"}
+    update = "UPDATE {dbos}workflow_input SET inputs = :text WHERE workflow_uuid = :job"
+    execute(home.settings, update, job=job.id, text=json.dumps(raw))
     assert home.rebuilds.get(job.id) == job
 
 
