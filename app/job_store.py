@@ -59,6 +59,6 @@ def _read(path: Path) -> str:
 
 
 def _checked(url: str, setting: str) -> str:
-    if not url.startswith(("postgresql://", "postgres://")):  # the message must not repeat it: it holds a password
+    if not url.startswith("postgresql://"):  # the message must not repeat it: it holds a password
         raise JobsUnreachable(f"{setting}: expected an address that starts with postgresql://, found another one")
     return url

@@ -83,6 +83,8 @@ class Home:
         self.gate = Gate()
         self.swapped: list[str] = []
         self.swap_error: Exception | None = None
+        self.serving = threading.Event()  # the server takes swaps
+        self.serving.set()
         self.rebuilds = RebuildQueue(self.settings)
 
     def launch(self, **settings: object) -> None:
@@ -99,6 +101,7 @@ class Home:
 
     def serve(self, index: str) -> None:
         self.swapped.append(index)
+        assert self.serving.wait(WAIT_S)
         if self.swap_error is not None:
             raise self.swap_error
 
@@ -280,6 +283,18 @@ def test_a_cancelled_rebuild_leaves_nothing(home: Home) -> None:
     assert home.rebuilds.get(job.id).state is JobState.CANCELLED
     assert len(home.directory("cancelled").generations()) == 2
     assert home.leftovers() == []
+
+
+def test_it_is_too_late_to_cancel_what_has_swapped(home: Home) -> None:
+    home.build("late")
+    swaps = len(home.swapped)
+    home.serving.clear()
+    job = home.rebuilds.start("late", model="second")
+    home.wait(job, lambda _: len(home.swapped) > swaps)  # and the engine has not noted it yet
+    assert home.rebuilds.cancel(job.id).state is JobState.RUNNING
+    home.serving.set()
+    assert home.wait(job).state is JobState.DONE
+    assert home.directory("late").generations() == [1, 2]
 
 
 def test_a_queued_rebuild_can_be_cancelled(home: Home) -> None:
