@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from app.job_store import connect
+
 TABLE = sa.Table(
     "crossbit_workers",
     sa.MetaData(),
@@ -16,14 +18,13 @@ TABLE = sa.Table(
     sa.Column("version", sa.String(255), nullable=False),  # of its workflow
     sa.Column("beats", sa.BigInteger, nullable=False),
 )
-BUSY_S = 30  # longest wait for another process that writes to an SQLite file
 
 
 class Heartbeats:
     """The workers' table; every method may raise ``sqlalchemy.exc.SQLAlchemyError``."""
 
     def __init__(self, url: str, patience_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine = _engine(url)
+        self._engine = connect(url)
         self.patience_s = patience_s
         self._clock = clock
         self._seen: dict[str, tuple[int, float]] = {}  # last count and when it was new
@@ -74,10 +75,3 @@ class Heartbeats:
 def _first_count() -> int:
     """Not the same for two lives of a worker."""
     return secrets.randbits(48)
-
-
-def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return sa.create_engine(parsed, connect_args={"timeout": BUSY_S})
-    return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=1, pool_pre_ping=True)

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Protocol
 
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from app.jobs import JobsUnreachable
 
 FILE = "jobs.sqlite"
+BUSY_S = 30  # longest wait for another process that writes to that file
 
 
 class Settings(Protocol):
@@ -41,6 +43,14 @@ def database_url(settings: Settings) -> str:
     return f"sqlite:///{directory / FILE}"
 
 
+def connect(url: str) -> sa.Engine:
+    """An engine for our own tables in that database, beside those of the workflow engine."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return sa.create_engine(parsed, connect_args={"timeout": BUSY_S})
+    return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=1, pool_pre_ping=True)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -49,6 +59,6 @@ def _read(path: Path) -> str:
 
 
 def _checked(url: str, setting: str) -> str:
-    if not url.startswith(("postgresql://", "postgres://")):  # the message must not repeat it: it holds a password
+    if not url.startswith("postgresql://"):  # the message must not repeat it: it holds a password
         raise JobsUnreachable(f"{setting}: expected an address that starts with postgresql://, found another one")
     return url

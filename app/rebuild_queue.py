@@ -92,6 +92,7 @@ class RebuildQueue:
                 retry_connection_errors=False,
             )
         except sa.exc.OperationalError as error:
+            logging.getLogger("dbos").removeHandler(self._engine_log)
             place = sa.make_url(url).render_as_string(hide_password=True)
             raise JobsUnreachable(f"cannot reach the database of jobs at {place}: {error.orig}") from error
 

@@ -12,6 +12,7 @@ from api_home import BITS, GatedHasher, Home, Serve, png, wait_until
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.jobs import DiskFull
 from app.keys import digest_of
 from app.models import WARM_UP_TEXT
 from app.problems import CODES, MEDIA_TYPE
@@ -359,6 +360,14 @@ def test_a_key_of_the_lower_role(serve: Serve) -> None:
     client = serve(keys={"query": [digest_of("a key")]})
     answer = client.post("/v1/indexes/colors/rebuild", headers={"Authorization": "Bearer a key"})
     assert_problem(answer, "forbidden", "role admin", "role query")
+
+
+def test_a_full_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DiskFull("expected 5 bytes to stay free, found 4")  # `test_api_rebuild` fills a disk
+
+    monkeypatch.setattr(client.app.state.jobs, "start", refuse)
+    assert_problem(client.post("/v1/indexes/colors/rebuild"), "insufficient_storage", "5 bytes")
 
 
 def test_every_code_has_a_test(request: pytest.FixtureRequest) -> None:

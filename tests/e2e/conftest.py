@@ -6,6 +6,7 @@ from pathlib import Path
 
 import page_service
 import pytest
+from jobs_database import fresh_database
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -21,6 +22,15 @@ ARGUMENTS = (
 )
 WAIT_MS = 8000
 VIEWPORT = ViewportSize(width=1000, height=640)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def jobs_database() -> Iterator[None]:
+    """Each module has its own database of jobs, in processes that it starts as well."""
+    with fresh_database() as url, pytest.MonkeyPatch.context() as patch:
+        if url is not None:
+            patch.setenv("CROSSBIT_JOBS_URL", url)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from socket import gethostname
@@ -15,6 +16,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from tiny_home import make_home
+
+from app.serving import DRAIN_S
 
 MAIN = [sys.executable, "-W", "error", "-c", "from app.cli import main; main()"]
 WAIT_S = 30
@@ -57,6 +60,27 @@ def test_a_second_ctrl_c_ends_it_at_once(server: subprocess.Popen[str]) -> None:
         server.send_signal(signal.SIGINT)
     _, log = server.communicate(timeout=WAIT_S)
     assert server.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_who_follows_a_job_does_not_keep_it_from_ending(environment: dict[str, str]) -> None:
+    environment = environment | {"CROSSBIT_WORKER": "none"}  # so that the job waits for ever
+    with subprocess.Popen(
+        [*MAIN, "serve", "--port", "0"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as server:
+        url = address(server)
+        body = json.dumps({"source": "tiny", "model": "first"}).encode()
+        start = Request(f"{url}/v1/indexes/tiny/rebuild", body, {"content-type": "application/json"})  # noqa: S310 - our own server
+        with urlopen(start, timeout=WAIT_S) as answer:  # noqa: S310
+            events = f"{url}{answer.headers['location']}/events"
+        with urlopen(events, timeout=WAIT_S) as stream:  # noqa: S310
+            assert stream.readline() == b"event: progress\n"
+            asked = time.monotonic()
+            server.send_signal(signal.SIGINT)
+            assert b"event: end" not in stream.read()
+        _, log = server.communicate(timeout=WAIT_S)
+    assert server.returncode == 0
+    assert time.monotonic() - asked < DRAIN_S
     assert "Traceback" not in log
 
 

@@ -29,4 +29,4 @@ def test_a_rebuild_and_its_server_survive_a_kill_at_every_step(tmp_path: Path, v
     assert report["seen"][-1] == 2
     # a shard is encoded again only where the kill came between its last item and the note that it is finished
     assert report["encoded"] == [1 if victim == "server" else 2]
-    assert report["leftovers"] == ["jobs.sqlite"]
+    assert report["leftovers"] == []

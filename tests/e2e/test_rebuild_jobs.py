@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jobs_database import execute
 from PIL.Image import Image
 from tiny_home import make_archive, make_home
 
@@ -83,6 +83,8 @@ class Home:
         self.gate = Gate()
         self.swapped: list[str] = []
         self.swap_error: Exception | None = None
+        self.serving = threading.Event()  # the server takes swaps
+        self.serving.set()
         self.rebuilds = RebuildQueue(self.settings)
 
     def launch(self, **settings: object) -> None:
@@ -99,6 +101,7 @@ class Home:
 
     def serve(self, index: str) -> None:
         self.swapped.append(index)
+        assert self.serving.wait(WAIT_S)
         if self.swap_error is not None:
             raise self.swap_error
 
@@ -282,6 +285,18 @@ def test_a_cancelled_rebuild_leaves_nothing(home: Home) -> None:
     assert home.leftovers() == []
 
 
+def test_it_is_too_late_to_cancel_what_has_swapped(home: Home) -> None:
+    home.build("late")
+    swaps = len(home.swapped)
+    home.serving.clear()
+    job = home.rebuilds.start("late", model="second")
+    home.wait(job, lambda _: len(home.swapped) > swaps)  # and the engine has not noted it yet
+    assert home.rebuilds.cancel(job.id).state is JobState.RUNNING
+    home.serving.set()
+    assert home.wait(job).state is JobState.DONE
+    assert home.directory("late").generations() == [1, 2]
+
+
 def test_a_queued_rebuild_can_be_cancelled(home: Home) -> None:
     home.gate.allow(0)
     home.rebuilds.start("busy", source="tiny", model="first")
@@ -353,11 +368,9 @@ def test_a_worker_is_alone_with_its_name(home: Home) -> None:
 
 def test_the_engine_writes_no_pickle_and_nothing_to_the_console(home: Home) -> None:
     home.build("quiet")
-    with sqlite3.connect(f"file:{home.settings.jobs_dir / 'jobs.sqlite'}?mode=ro", uri=True) as connection:
-        found = connection.execute("SELECT DISTINCT serialization FROM workflow_status").fetchall()
-        found += connection.execute("SELECT DISTINCT serialization FROM operation_outputs").fetchall()
-    connection.close()
-    assert set(found) == {("portable_json",)}
+    found = execute(home.settings, "SELECT DISTINCT serialization FROM {dbos}workflow_status")
+    found += execute(home.settings, "SELECT DISTINCT serialization FROM {dbos}operation_outputs")
+    assert {row[0] for row in found} == {"portable_json"}
     assert not any(isinstance(handler, logging.StreamHandler) for handler in logging.getLogger("dbos").handlers)
 
 
@@ -403,24 +416,21 @@ def test_a_job_of_a_worker_that_nobody_knows_is_taken_over(home: Home) -> None:
     time.sleep(0.05)
     home.gate.open()
     closing.join()
-    with sqlite3.connect(home.settings.jobs_dir / "jobs.sqlite") as connection:  # as version 0.1 left it
-        connection.execute("UPDATE workflow_status SET executor_id = 'local' WHERE workflow_uuid = ?", (job.id,))
-    connection.close()
+    update = "UPDATE {dbos}workflow_status SET executor_id = 'local' WHERE workflow_uuid = :job"  # as version 0.1 did
+    execute(home.settings, update, job=job.id)
     home.launch()
     assert home.wait(home.rebuilds.get(job.id)).state is JobState.DONE
 
 
 def test_a_job_of_another_version_is_listed(home: Home) -> None:
     job = home.build("foreign")
-    with sqlite3.connect(home.settings.jobs_dir / "jobs.sqlite") as connection:
-        (inputs,) = connection.execute(
-            "SELECT inputs FROM workflow_input WHERE workflow_uuid = ?", (job.id,)
-        ).fetchone()
-        raw = json.loads(inputs)
-        request = raw["positionalArgs"][1]
-        raw["positionalArgs"][1] = {name: request[name] for name in ("index", "source")} | {"colour": "red"}
-        connection.execute("UPDATE workflow_input SET inputs = ? WHERE workflow_uuid = ?", (json.dumps(raw), job.id))
-    connection.close()
+    inputs = "FROM {dbos}workflow_input WHERE workflow_uuid = :job"
+    ((text,),) = execute(home.settings, f"SELECT inputs {inputs}", job=job.id)
+    raw = json.loads(text)
+    request = raw["positionalArgs"][1]
+    raw["positionalArgs"][1] = {name: request[name] for name in ("index", "source")} | {"colour": "red"}
+    update = "UPDATE {dbos}workflow_input SET inputs = :text WHERE workflow_uuid = :job"
+    execute(home.settings, update, job=job.id, text=json.dumps(raw))
     assert home.rebuilds.get(job.id) == job
 
 

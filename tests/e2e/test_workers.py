@@ -2,16 +2,15 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from jobs_database import execute
 from tiny_home import load_fake, make_home
 from watched_worker import ALLOWED, ENCODED
 
@@ -175,8 +174,7 @@ def test_a_worker_that_was_only_stopped_leaves_the_job_to_the_one_that_took_it_o
     wait(client, job, lambda job: job["done"] > SHARD_ITEMS)
     stopped.send_signal(signal.SIGSTOP)
     other = site.work()
-    database = site.home / "jobs" / "jobs.sqlite"
-    wait_for_owner(database, job.rsplit("/", 1)[-1], "-2")
+    wait_for_owner(site, job.rsplit("/", 1)[-1], "-2")
     site.allow(None)
     stopped.send_signal(signal.SIGCONT)
     assert wait(client, job, ended)["state"] == "done"
@@ -187,17 +185,15 @@ def test_a_worker_that_was_only_stopped_leaves_the_job_to_the_one_that_took_it_o
     assert stopped.wait(WAIT_S) == 0
 
 
-def wait_for_owner(database: Path, job_id: str, suffix: str) -> None:
+def wait_for_owner(site: Site, job_id: str, suffix: str) -> None:
     """Until the worker whose name ends so has the job."""
+    query = "SELECT executor_id, status FROM {dbos}workflow_status WHERE workflow_uuid = :job"
     deadline = time.monotonic() + WAIT_S
     while True:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
-            row = connection.execute(
-                "SELECT executor_id, status FROM workflow_status WHERE workflow_uuid = ?", (job_id,)
-            ).fetchone()
-        if row[0].endswith(suffix) and row[1] == "PENDING":
+        ((worker, status),) = execute(Settings(home=site.home), query, job=job_id)
+        if worker.endswith(suffix) and status == "PENDING":
             return
-        assert time.monotonic() < deadline, row
+        assert time.monotonic() < deadline, (worker, status)
         time.sleep(0.02)
 
 

@@ -24,6 +24,7 @@ from watched_worker import ENCODED, WatchedHasher
 import app.rebuild
 from app.building import SAMPLE_ITEMS, SHARD_ITEMS
 from app.index_commands import build
+from app.jobs_lock import LOCKS, WORKERS
 from app.main import create_app
 from app.rebuild import RebuildWorker
 from app.rebuild_queue import RebuildQueue
@@ -158,7 +159,9 @@ class Stage:
     def ask(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         data = None if body is None else json.dumps(body).encode()
         request = Request(  # noqa: S310 - our own server
-            self.url + path, data, {"content-type": "application/json", "idempotency-key": "the only job"}
+            self.url + path,
+            data,
+            {"content-type": "application/json", "idempotency-key": f"the only job, {self.victim}"},
         )
         with urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
             return json.load(answer)
@@ -190,7 +193,9 @@ def main(home: Path, victim: str) -> None:
         "seen": stage.seen,
         "encoded": sorted({count for one, count in counts.items() if one not in sample}),
         "items": len(counts),
-        "leftovers": [path.name for path in (home / "jobs").iterdir() if path.name not in ("locks", "workers")],
+        "leftovers": [
+            path.name for path in (home / "jobs").iterdir() if path.is_dir() and path.name not in (LOCKS, WORKERS)
+        ],
     }
     sys.stdout.write(json.dumps(report) + "\n")
 

@@ -119,7 +119,7 @@ def main(home: Path) -> None:
         if status == 0:
             break
         killed.append(log.read_text(encoding="utf-8"))
-    jobs = sorted(path.name for path in (home / "jobs").iterdir())
+    jobs = sorted(path.name for path in (home / "jobs").iterdir() if path.is_dir())
     unfinished = [path.name for path in (home / "indexes").glob("*/*.tmp") if path.is_dir() and any(path.iterdir())]
     report = {
         "killed": killed,
