@@ -45,6 +45,7 @@ def _run(steps: RebuildSteps) -> int:
     note("writing and checking the generation")
     steps.write(plan)
     steps.verify(plan, items=plan.total - len(skipped))
+    steps.catch_up(plan, progress=lambda _: None)
     steps.swap(plan)
     steps.prune()
     return plan.generation

@@ -287,6 +287,7 @@ class Rebuilds:
         DBOS.run_step({"name": "prune"}, lambda: self._prune(job_id, steps))
 
     def _swap(self, job_id: str, steps: RebuildSteps, plan: Plan) -> None:
+        steps.catch_up(plan, progress=lambda _: self._check(job_id))
         with self._swapping:
             self._check(job_id)
             steps.swap(plan)
