@@ -175,11 +175,11 @@ class RebuildSteps:
 
     def catch_up(self, plan: Plan, *, progress: Callable[[int], None]) -> None:
         """Encode most of what was appended since the plan by another model, while writers go on."""
-        catch_up(self._directory.path, plan.generation, lambda some: self._encoded(some, progress))
+        catch_up(self._directory.path, plan.generation, lambda some: self._encoded(plan, some, progress))
 
     def swap(self, plan: Plan) -> None:
         """Encode the rest, while writers wait, and make the new generation the one that serves."""
-        activate(self._directory.path, plan.generation, lambda some: self._encoded(some, lambda _: None))
+        activate(self._directory.path, plan.generation, lambda some: self._encoded(plan, some, lambda _: None))
 
     def prune(self) -> None:
         """Delete the work folder and the generations that nobody needs to roll back to."""
@@ -240,10 +240,11 @@ class RebuildSteps:
     def _encoder(self, *, reuse: bool) -> AppendedItems:
         return AppendedItems(self._directory.path, self._hasher, reuse=reuse, workers=self._places.threads)
 
-    def _encoded(self, records: Sequence[Append], progress: Callable[[int], None]) -> list[Append]:
-        """Appended items with codes of this rebuild's model."""
+    def _encoded(self, plan: Plan, records: Sequence[Append], progress: Callable[[int], None]) -> list[Append]:
+        """Appended items with codes of the plan's model."""
+        self._check_unchanged(plan)
         made = self._encoder(reuse=False).encode(records, progress=progress).items
-        return with_codes(records, made, self._hasher.fingerprint)
+        return with_codes(records, made, plan.fingerprint)
 
     def _write_edits(self) -> int:
         """Put the edits of the index until now into the work folder; returns the position of the last one."""

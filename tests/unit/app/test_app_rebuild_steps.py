@@ -17,6 +17,7 @@ from index.editing import editing
 from index.errors import IndexCorrupt
 from index.generations import IndexDirectory
 from index.snapshot import Snapshot
+from model.fake import FakeHasher
 from model.items import ItemArchive
 
 REQUEST = Request("demo", "tiny", "first", 64, "first", reuse=True, dry_run=False)
@@ -300,6 +301,26 @@ def test_a_source_may_be_empty_where_items_were_appended(home: Path, directory: 
     build(home)
     with Snapshot.open(directory.path) as snapshot:
         assert [item.id for item in snapshot.all_items()] == ["item-0054"]
+
+
+def test_a_model_that_is_replaced_before_the_swap_encodes_nothing(home: Path, directory: IndexDirectory) -> None:
+    build(home)
+
+    def load(artifact_dir: Path, bits: int, device: str) -> FakeHasher:
+        is_replaced = (home / "artifacts" / "third").exists()
+        return load_fake(artifact_dir.with_name("third") if is_replaced else artifact_dir, bits, device)
+
+    request = replace(REQUEST, artifact="second")
+    steps = RebuildSteps(request, home / "jobs" / "work", Settings(home=home), load)
+    plan = steps.plan()
+    steps.encode_shard(plan, 0, progress=lambda _: None)
+    steps.write(plan)
+    append(home, 54)
+    write_fake_artifact(home / "artifacts" / "third")
+    steps = RebuildSteps(request, home / "jobs" / "work", Settings(home=home), load)  # resumed
+    with pytest.raises(RebuildFailed, match="was replaced during the rebuild"):
+        steps.swap(plan)
+    assert directory.current_manifest().generation == 1
 
 
 def test_a_job_that_an_earlier_version_planned_goes_on(home: Path, directory: IndexDirectory) -> None:
