@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol, TypeVar
 
 from PIL import Image
 
@@ -29,6 +30,9 @@ BATCH_ITEMS = 32
 THUMBNAIL_PX = 256
 SAMPLE_ITEMS = 16  # encoded once more to check a generation
 
+T = TypeVar("T")
+Encodable = TypeVar("Encodable", contravariant=True)
+
 
 class Texts(StrEnum):
     """Which texts of an item's headline caption variant get a code."""
@@ -44,6 +48,9 @@ class Shard:
     items: tuple[IndexedItem, ...]  # in the order of the items that were given
     skipped: tuple[Skipped, ...]
     reused: int  # items whose codes were known
+
+    def __add__(self, other: "Shard") -> "Shard":
+        return Shard(self.items + other.items, self.skipped + other.skipped, self.reused + other.reused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +76,8 @@ class Builder:
     workers: int = 2
 
     def encode(self, items: Sequence[Item], *, progress: Callable[[int], None]) -> Shard:
-        """Encode items, in order; ``progress`` hears how many were handled since it was last called.
-
-        An exception out of ``progress`` stops the work within a batch per worker.
-        """
-        built: list[IndexedItem] = []
-        skipped: list[Skipped] = []
-        reused = 0
-        batches = [items[start : start + BATCH_ITEMS] for start in range(0, len(items), BATCH_ITEMS)]
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="build") as pool:
-            for batch, shard in zip(batches, pool.map(self._encode_batch, batches), strict=True):
-                built += shard.items
-                skipped += shard.skipped
-                reused += shard.reused
-                progress(len(batch))
-        return Shard(tuple(built), tuple(skipped), reused)
+        """Encode items, in order; see ``in_batches``."""
+        return in_batches(items, self._encode_batch, workers=self.workers, progress=progress)
 
     def _encode_batch(self, items: Sequence[Item]) -> Shard:
         inputs: list[_Inputs] = []
@@ -102,7 +96,7 @@ class Builder:
         texts = self._texts_of(item)
         if data is None and not texts:
             raise ArchiveError("the item has neither an image nor a text")
-        digest = content_hash(data, _hashed_text(texts))
+        digest = content_hash(data, hashed_text(texts))
         known = self._known(digest, image=data is not None, text=bool(texts))
         image = decode_image(data) if data is not None and known is None else None
         small = None if data is None else thumbnail(data, image)
@@ -134,6 +128,26 @@ class Builder:
         )
 
 
+def in_batches(
+    items: Sequence[T], encode: Callable[[Sequence[T]], Shard], *, workers: int, progress: Callable[[int], None]
+) -> Shard:
+    """Encode items in batches, in order; ``progress`` hears how many were handled since it was last called.
+
+    An exception out of ``progress`` stops the work within a batch per worker.
+    """
+    built: list[IndexedItem] = []
+    skipped: list[Skipped] = []
+    reused = 0
+    batches = [items[start : start + BATCH_ITEMS] for start in range(0, len(items), BATCH_ITEMS)]
+    with ThreadPoolExecutor(workers, thread_name_prefix="build") as pool:
+        for batch, shard in zip(batches, pool.map(encode, batches), strict=True):
+            built += shard.items
+            skipped += shard.skipped
+            reused += shard.reused
+            progress(len(batch))
+    return Shard(tuple(built), tuple(skipped), reused)
+
+
 def check_skipped(skipped: Sequence[Skipped], total: int, *, max_share: float) -> None:
     """Refuse to go on when more than ``max_share`` of the items were bad: the source is broken, not a few of its items.
 
@@ -148,14 +162,21 @@ def check_skipped(skipped: Sequence[Skipped], total: int, *, max_share: float) -
         )
 
 
-def check_sample(snapshot: Snapshot, builder: Builder, items: Sequence[Item]) -> None:
+class Encoder(Protocol[Encodable]):
+    """What encodes items of one kind: ``Builder``, or ``app.appended.AppendedItems``."""
+
+    def encode(self, items: Sequence[Encodable], *, progress: Callable[[int], None]) -> Shard:
+        """Encode items, in order."""
+
+
+def check_sample(snapshot: Snapshot, encoder: Encoder[T], items: Sequence[T]) -> None:
     """Encode a few of the items again and compare with the stored codes, bit by bit.
 
     Raises:
         RebuildFailed: a code differs.
     """
     sample = items[:: max(1, len(items) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
-    for item in builder.encode(sample, progress=lambda _: None).items:
+    for item in encoder.encode(sample, progress=lambda _: None).items:
         made = {modality: [to_hex(code) for code in codes] for modality, codes in item.codes.items()}
         stored = snapshot.item(item.id)
         if (stored.codes, stored.presence) != (made, item.presence):
@@ -182,6 +203,13 @@ def thumbnail(data: bytes, image: Image.Image | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def hashed_text(texts: Sequence[str]) -> str | None:
+    """What of an item's texts goes into its content hash."""
+    if len(texts) < 2:
+        return texts[0] if texts else None
+    return json.dumps(list(texts), ensure_ascii=False)
+
+
 def _is_small_webp(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
@@ -189,9 +217,3 @@ def _is_small_webp(data: bytes) -> bool:
             return plain and max(image.size) <= THUMBNAIL_PX
     except OSError:
         return False
-
-
-def _hashed_text(texts: Sequence[str]) -> str | None:
-    if len(texts) < 2:
-        return texts[0] if texts else None
-    return json.dumps(list(texts), ensure_ascii=False)

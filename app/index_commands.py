@@ -47,6 +47,7 @@ def _run(steps: RebuildSteps, max_bad_share: float) -> int:
     note("writing and checking the generation")
     steps.write(plan)
     steps.verify(plan, items=plan.total - len(skipped))
+    steps.catch_up(plan, progress=lambda _: None)
     steps.swap(plan)
     steps.prune()
     return plan.generation

@@ -219,6 +219,7 @@ class RebuildWorker:
         DBOS.run_step({"name": "prune"}, lambda: self._prune(job_id, steps))
 
     def _swap(self, job_id: str, steps: RebuildSteps, plan: Plan) -> None:
+        steps.catch_up(plan, progress=lambda _: self._check(job_id))
         with deciding(self._settings.jobs_dir, steps.request.index):
             self._check(job_id)
             steps.swap(plan)

@@ -1,31 +1,42 @@
 """The steps of a rebuild, without the workflow engine: each may be run again after a crash and then ends the same.
 
+A rebuild makes the items of the source, with those appended to the index in place of those of the same ids, without
+those deleted from it. Its plan writes down the edits until then; the new generation holds them, and says so by its
+``log_position``. The edits made since come on top of it, and what another model encoded of them is encoded by
+``catch_up`` and ``swap`` (``index/replay.py``) before the new generation serves.
+
 A rebuild keeps its state in its work folder and in the generation number that its plan reserved. Nothing that readers
 see changes before ``swap``; until then ``discard`` takes everything back.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from app.appended import AppendedItems, with_codes
 from app.building import SHARD_ITEMS, Builder, Shard, Texts, check_sample
 from app.jobs import RebuildFailed
 from app.shard_file import read_shard, write_shard
 from app.sources import Source, open_source
 from index.durable import write_atomically
+from index.edit_log import EditLog
 from index.errors import IndexLocked
 from index.generations import IndexDirectory
 from index.live_items import Codes
 from index.lock import writing
+from index.records import Append, Record, effective, read_records, write_records
+from index.replay import activate, catch_up
 from index.snapshot import Snapshot, verify_index
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.hasher import Hasher
+from model.items import Item, without
 
 RESERVED = "generation"  # file of the work folder that holds the reserved number
+EDITS = "edits.log"  # file of the work folder that holds the edits that the plan found
 
 LoadHasher = Callable[[Path, int, str], Hasher]  # artifact directory, bits, device
 
@@ -82,6 +93,7 @@ class Plan:
     device: str
     generation: int  # the reserved number
     reuse: int | None  # generation whose codes are reused
+    position: int = 0  # in the index's log, of the last edit that the new generation holds
 
 
 class RebuildSteps:
@@ -97,10 +109,11 @@ class RebuildSteps:
 
     def plan(self) -> Plan:
         """Look at everything once and reserve a generation number."""
-        total = len(self._source.items)
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        position = self._write_edits()
+        total = len(self._items) + len(self._appended)
         if not total:
             raise RebuildFailed(f"source {self.request.source!r}: expected items, found none; fill it first")
-        self.work_dir.mkdir(parents=True, exist_ok=True)
         return Plan(
             total=total,
             shards=-(-total // SHARD_ITEMS),
@@ -109,6 +122,7 @@ class RebuildSteps:
             device=self._hasher.device,
             generation=self._reserved() or self._reserve(),
             reuse=self._reusable() if self.request.reuse else None,
+            position=position,
         )
 
     @property
@@ -117,11 +131,13 @@ class RebuildSteps:
         return len(self._source.archive.items) - len(self._source.items)
 
     def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> Shard:
-        """Encode the items of one shard into a file of the work folder."""
+        """Encode the items of one shard into a file of the work folder: those of the source, then those appended."""
         self._check_unchanged(plan)
-        start = number * SHARD_ITEMS
+        first, last = number * SHARD_ITEMS, (number + 1) * SHARD_ITEMS
+        appended = self._appended[max(0, first - len(self._items)) : max(0, last - len(self._items))]
         builder = self._builder(self._known_codes(plan))
-        shard = builder.encode(self._source.items[start : start + SHARD_ITEMS], progress=progress)
+        shard = builder.encode(self._items[first:last], progress=progress)
+        shard += self._encoder(reuse=plan.reuse is not None).encode(appended, progress=progress)
         write_shard(self._shard_path(number), shard.items)
         return shard
 
@@ -140,6 +156,7 @@ class RebuildSteps:
             texts=request.texts,
             number=plan.generation,
             columns=tuple(sorted(self._hasher.modalities)),
+            log_position=plan.position,
         )
         write_generation(self._directory.path, spec, self._shard_items(plan), verify=False)  # the next step does
 
@@ -158,11 +175,16 @@ class RebuildSteps:
                     f"generation {plan.generation}: expected {items:,} items, found {snapshot.manifest.items:,}; "
                     "start again"
                 )
-            check_sample(snapshot, self._builder(), self._source.items)
+            check_sample(snapshot, self._builder(), self._items)
+            check_sample(snapshot, self._encoder(reuse=False), self._appended)
+
+    def catch_up(self, plan: Plan, *, progress: Callable[[int], None]) -> None:
+        """Encode most of what was appended since the plan by another model, while writers go on."""
+        catch_up(self._directory.path, plan.generation, lambda some: self._encoded(plan, some, progress))
 
     def swap(self, plan: Plan) -> None:
-        """Make the new generation the one that serves."""
-        self._directory.activate(plan.generation)
+        """Encode the rest, while writers wait, and make the new generation the one that serves."""
+        activate(self._directory.path, plan.generation, lambda some: self._encoded(plan, some, lambda _: None))
 
     def prune(self) -> None:
         """Delete the work folder and the generations that nobody needs to roll back to."""
@@ -194,6 +216,21 @@ class RebuildSteps:
         return open_source(self.request.source, self._places.data_dir)
 
     @cached_property
+    def _edits(self) -> Mapping[str, Record]:
+        """What the plan found of each item that was ever appended or deleted."""
+        path = self.work_dir / EDITS
+        return {record.id: record for record in read_records(path)} if path.is_file() else {}
+
+    @cached_property
+    def _items(self) -> Sequence[Item]:
+        """Those of the source that were neither replaced nor deleted."""
+        return without(self._source.items, self._edits.keys())
+
+    @cached_property
+    def _appended(self) -> Sequence[Append]:
+        return [record for record in self._edits.values() if isinstance(record, Append)]
+
+    @cached_property
     def _hasher(self) -> Hasher:
         directory = self._places.artifacts_dir / self.request.artifact
         return self._load_hasher(directory, self.request.bits, self._places.device)
@@ -206,6 +243,26 @@ class RebuildSteps:
             known_codes=known_codes,
             workers=self._places.threads,
         )
+
+    def _encoder(self, *, reuse: bool) -> AppendedItems:
+        return AppendedItems(self._directory.path, self._hasher, reuse=reuse, workers=self._places.threads)
+
+    def _encoded(self, plan: Plan, records: Sequence[Append], progress: Callable[[int], None]) -> list[Append]:
+        """Appended items with codes of the plan's model."""
+        self._check_unchanged(plan)
+        made = self._encoder(reuse=False).encode(records, progress=progress).items
+        return with_codes(records, made, plan.fingerprint)
+
+    def _write_edits(self) -> int:
+        """Put the edits of the index until now into the work folder; returns the position of the last one."""
+        path = self._directory.path
+        if not path.is_dir():
+            return 0
+        with writing(path):  # what is being written may still fail
+            found = EditLog(path).read()
+        edits = effective(found.records, self._hasher.fingerprint, {})
+        write_records(self.work_dir / EDITS, [edits[item_id] for item_id in sorted(edits)])
+        return found.end.position
 
     def _reserve(self) -> int:
         generation = self._directory.reserve()

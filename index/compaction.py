@@ -63,7 +63,7 @@ def _state_to_merge(index_dir: Path) -> Snapshot:
             if snapshot.pending:
                 raise ItemsNotEncoded(
                     f"expected codes of the index's model for every item, found {len(snapshot.pending):,} without, "
-                    f"such as {snapshot.pending[0]!r:.200}; append them again or roll back to the model they have"
+                    f"such as {snapshot.pending[0].id!r:.200}; rebuild the index, or append them again"
                 )
             if snapshot.position > snapshot.manifest.log_position:
                 EditLog(index_dir).rotate(snapshot.end)

@@ -6,6 +6,7 @@ time that grows with the edits since the generation was written: ``crossbit inde
 """
 
 import bisect
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ class Delta:
     columns: Mapping[str, Column]
     gone_from: Mapping[str, Gone]  # by column
     fields: Mapping[str, FieldType]  # of the generation and the items together
-    pending: tuple[str, ...]  # ids of items without codes of the generation's model
+    pending: tuple[Append, ...]  # by id, those without codes of the generation's model
 
     def row_of(self, item_id: str) -> int | None:
         """The row of an item, none where the id is not among the items."""
@@ -66,10 +67,13 @@ class Delta:
 def make_delta(generation: Generation, records: Mapping[str, Record], known: Mapping[str, Place]) -> Delta:
     """The delta of these records, by id; ``known`` are places looked up before."""
     places = {item_id: known.get(item_id) or generation.items.place_of(item_id) for item_id in records}
+    held = _held(generation, records, places)
+    records = {item_id: record for item_id, record in records.items() if item_id not in held}
+    places = {item_id: places[item_id] for item_id in records}
     fingerprint = generation.manifest.fingerprint
     appended = [records[item_id] for item_id in sorted(records)]
     items = tuple(one for one in appended if isinstance(one, Append) and one.fingerprint == fingerprint)
-    pending = tuple(one.id for one in appended if isinstance(one, Append) and one.fingerprint != fingerprint)
+    pending = tuple(one for one in appended if isinstance(one, Append) and one.fingerprint != fingerprint)
     gone = np.array(sorted(row for row, _ in places.values() if row is not None), dtype=np.int64)
     modalities = sorted({name for item in items for name in item.codes})
     return Delta(
@@ -85,6 +89,30 @@ def make_delta(generation: Generation, records: Mapping[str, Record], known: Map
         fields=_fields(generation.manifest.fields, items),
         pending=pending,
     )
+
+
+def _held(generation: Generation, records: Mapping[str, Record], places: Mapping[str, Place]) -> set[str]:
+    """Ids of appends by another model that say of an item what the generation says: it keeps the codes it has.
+
+    Such an append only added codes of the other model, for a generation of that model.
+    """
+    rows = {
+        row: record
+        for item_id, record in records.items()
+        if isinstance(record, Append)
+        and record.fingerprint != generation.manifest.fingerprint
+        and (row := places[item_id][0]) is not None
+    }
+    return {
+        written.id
+        for written in generation.items.records(list(rows))
+        if (written.content_hash, written.text, written.metadata_json) == _stored(rows[written.row])
+    }
+
+
+def _stored(record: Append) -> tuple[str, str | None, str]:
+    """Hash, text and metadata as ``items.sqlite`` has them."""
+    return record.content_hash, record.text, json.dumps(record.metadata, sort_keys=True, ensure_ascii=False)
 
 
 def _column(name: str, items: Sequence[Append], generation: Generation) -> Column:

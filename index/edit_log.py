@@ -14,11 +14,10 @@ from pathlib import Path
 from index.durable import make_directory, sync, write_atomically
 from index.errors import IndexCorrupt, IndexFormatUnsupported
 from index.manifest import FORMAT
-from index.records import Append, Record, frame, frame_records, parse_records, split_frames
+from index.records import Append, Record, frame, frame_all, frame_records, parse_records, split_frames
 
 LOG_FOLDER = "log"
 SUFFIX = ".log"
-FRAME_RECORDS = 256  # of a condensed segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +149,7 @@ class EditLog:
         following = self.segments()[-1]
         records = [record for record in self.read(closed[0] - 1).records if record.position < following]
         header = frame({"format": FORMAT, "index": self._index, "first": closed[0]})
-        frames = [frame_records(some) for some in _chunks(list(_last_of_each(records)))]
-        write_atomically(self.segment_path(closed[0]), header + b"".join(frames))
+        write_atomically(self.segment_path(closed[0]), header + frame_all(list(_last_of_each(records))))
         for number in closed[1:]:
             self.segment_path(number).unlink()
         sync(self.path)
@@ -213,11 +211,6 @@ def _last_of_each(records: Sequence[Record]) -> Iterator[Record]:
     }
     kept = {record.position: record for record in (*last.values(), *by_model.values())}
     yield from (kept[position] for position in sorted(kept))
-
-
-def _chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    for start in range(0, len(records), FRAME_RECORDS):
-        yield records[start : start + FRAME_RECORDS]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

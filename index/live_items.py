@@ -130,9 +130,7 @@ class LiveItems:
         return Presence(int(column.presence_of(np.array([row]))[0]))
 
     def _unpacked(self, item: Append) -> Codes:
-        width = self._generation.manifest.bits // 8
-        codes = {name: np.frombuffer(packed, dtype=np.uint8) for name, packed in sorted(item.codes.items())}
-        return {name: packed.reshape(-1, width) for name, packed in codes.items() if len(packed)}
+        return unpacked(item.codes, self._generation.manifest.bits)
 
     def _written(self, record: Record) -> StoredItem:
         return StoredItem(
@@ -161,3 +159,9 @@ class LiveItems:
 
     def _hex(self, row: int) -> Mapping[str, list[str]]:
         return {modality: [to_hex(code) for code in codes] for modality, codes in self.codes(row).items()}
+
+
+def unpacked(codes: Mapping[str, bytes], bits: int) -> Codes:
+    """The codes of a record of the log, only modalities that it has."""
+    arrays = {name: np.frombuffer(packed, dtype=np.uint8) for name, packed in sorted(codes.items())}
+    return {name: packed.reshape(-1, bits // 8) for name, packed in arrays.items() if len(packed)}

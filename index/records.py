@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from index.durable import write_atomically
 from index.errors import IndexCorrupt, InvalidItem
 from index.item_file import JSON
 from index.presence import Presence
 
 HEAD = struct.Struct("<III")
 MAX_PAYLOAD = 64 * 2**20  # bytes
+FRAME_RECORDS = 256  # of a file that is written as a whole
 UNWRITTEN = bytes(16)
 
 
@@ -65,6 +67,27 @@ def frame(payload: object) -> bytes:
         )
     start = struct.pack("<II", len(data), zlib.crc32(data))
     return start + struct.pack("<I", zlib.crc32(start)) + data
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Write records to a file of their own, durably."""
+    write_atomically(path, frame_all(records))
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records that ``write_records`` wrote.
+
+    Raises:
+        IndexCorrupt: the file is damaged.
+    """
+    payloads, _ = split_frames(path.read_bytes(), path)
+    return [record for payload in payloads for record in parse_records(payload, path)]
+
+
+def frame_all(records: Sequence[Record]) -> bytes:
+    """Frames that hold these records together, however many there are."""
+    chunks = (records[start : start + FRAME_RECORDS] for start in range(0, len(records), FRAME_RECORDS))
+    return b"".join(map(frame_records, chunks))
 
 
 def frame_records(records: Iterable[Record]) -> bytes:

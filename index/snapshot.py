@@ -153,8 +153,8 @@ class Snapshot:
         return len(self._delta.items)
 
     @property
-    def pending(self) -> tuple[str, ...]:
-        """Ids of appended items that have no codes of this generation's model: no search finds them."""
+    def pending(self) -> tuple[Append, ...]:
+        """Appended items that have no codes of this generation's model, by id: no search finds them."""
         return self._delta.pending
 
     @property

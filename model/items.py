@@ -95,6 +95,13 @@ def pairs(items: Sequence[Item], variant: str) -> Sequence[Item]:
     return items.keep(is_pair) if isinstance(items, ItemTable) else tuple(filter(is_pair, items))
 
 
+def without(items: Sequence[Item], ids: Collection[str]) -> Sequence[Item]:
+    """The items that have none of these ids, in the same order."""
+    if not ids:
+        return items
+    return items.without(ids) if isinstance(items, ItemTable) else tuple(item for item in items if item.id not in ids)
+
+
 def item_ids(items: Sequence[Item]) -> Iterator[str]:
     """The ids of the items, without reading the rest of those on disk."""
     return items.ids() if isinstance(items, ItemTable) else (item.id for item in items)

@@ -26,7 +26,7 @@ from app.settings import Settings
 from index.generations import IndexDirectory
 from index.snapshot import Snapshot
 
-STEPS = ("plan", "encode_shard", "write", "verify", "swap", "prune")
+STEPS = ("plan", "encode_shard", "write", "verify", "catch_up", "swap", "prune")
 INDEX = "demo"
 KEY = "the only job"
 

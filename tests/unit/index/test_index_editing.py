@@ -21,10 +21,12 @@ from index.errors import (
     TooManyEdits,
 )
 from index.filters import FieldType
+from index.generations import IndexDirectory
 from index.originals import Originals
 from index.presence import Presence
 from index.ranking import TieGroup
 from index.snapshot import Answer, Snapshot, verify_index
+from index.writer import write_generation
 
 Make = Callable[..., Any]
 ZERO = np.zeros((1, 2), dtype=np.uint8)
@@ -282,3 +284,29 @@ def test_a_damaged_original_is_found_by_verification(index_dir: Path, new: Make)
     path.unlink()
     with pytest.raises(IndexCorrupt, match=f"cannot read .*{path.name}"):
         Originals(index_dir).read(path.name)
+
+
+def test_what_the_caller_knows_is_brought_up_to_date(index_dir: Path, new: Make) -> None:
+    with Snapshot.open(index_dir) as known:
+        append(index_dir, new("x", 1))  # by another writer
+        with editing(index_dir, known=known) as editor:
+            assert editor.append([new("y", 2)], fingerprint="fingerprint") == 2
+            editor.delete(["x"])
+        with editing(index_dir, known=known) as editor, pytest.raises(ItemNotFound):
+            editor.delete(["x"])
+        assert known.item("a").id == "a"  # and stays open
+    assert found(index_dir) == "abcyd"
+
+
+def test_what_the_caller_knows_of_another_generation_does_not_count(
+    index_dir: Path, make_item: Make, make_spec: Make, new: Make
+) -> None:
+    with Snapshot.open(index_dir) as known:
+        other = write_generation(index_dir, make_spec(fingerprint="other"), [make_item("q", 1)])
+        IndexDirectory(index_dir).activate(other.generation)
+        with editing(index_dir, known=known) as editor:
+            with pytest.raises(ModelMismatch):
+                editor.append([new("x", 1)], fingerprint="fingerprint")
+            with pytest.raises(ItemNotFound):
+                editor.delete(["a"])
+            assert editor.delete(["q"]) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from model.data.archive import ArchiveWriter, write_archive
 from model.errors import ArchiveError
-from model.items import ArchiveInfo, Item, ItemArchive, find_archive, item_ids, list_archives, pairs
+from model.items import ArchiveInfo, Item, ItemArchive, find_archive, item_ids, list_archives, pairs, without
 
 INFO = ArchiveInfo(
     name="small",
@@ -81,6 +81,14 @@ def test_splits_and_pairs_stay_on_disk_and_keep_the_order(path: Path) -> None:
     assert list(queries) == [one for one in everything[2::3] if one.image is not None]
     assert list(item_ids(queries)) == [one.id for one in queries]
     assert list(pairs(archive.items, "other")) == []
+
+
+def test_some_items_are_left_out_by_their_ids(path: Path) -> None:
+    archive = write(path, [item(number) for number in range(1203)])
+    left = without(archive.select(("query",)), {"item-0002", "item-1199", "item-0003", "another"})
+    assert list(left) == [item(number) for number in range(5, 1203, 3) if number != 1199]
+    assert list(left[1:3]) == [item(8), item(11)]
+    assert without(archive.items, set()) is archive.items
 
 
 def test_many_threads_read_at_once(path: Path) -> None:
