@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ INDEX = "demo"
 KEY = "the only job"
 
 
-def work(home: Path, model: str, point: Callable[[str], None] | None) -> None:
-    """Start or resume the job and see it through; ``point`` is told where the process is."""
+def work(home: Path, wanted: Mapping[str, Any], point: Callable[[str], None] | None) -> None:
+    """Start or resume the job that makes what is wanted and see it through; ``point`` is told where the process is."""
     if point is not None:
         mark_points(point)
     settings = Settings(home=home)
@@ -40,7 +40,7 @@ def work(home: Path, model: str, point: Callable[[str], None] | None) -> None:
     queue.open()
     worker = RebuildWorker(settings, queue, load_hasher=load_fake)
     worker.launch()
-    job = queue.start(INDEX, source=DATA, model=model, idempotency_key=f"{KEY} {model}")
+    job = queue.start(INDEX, source=DATA, idempotency_key=f"{KEY} {wanted}", **wanted)
     while not job.state.final:
         time.sleep(0.02)
         job = queue.get(job.id)
@@ -103,7 +103,7 @@ def main(home: Path) -> None:
     app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
     make_home(home, 2 * SHARD_ITEMS)
     write_fake_artifact(home / "artifacts" / FUSING)
-    run(lambda: work(home, "first", None))
+    run(lambda: work(home, {"model": "first"}, None))
     killed: list[str] = []
     seen = [1]
     log = home / "killed"
@@ -114,7 +114,7 @@ def main(home: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     while True:
-        status = run(lambda: work(home, FUSING, point))
+        status = run(lambda: work(home, {"model": FUSING}, point))
         check_served(home, seen)
         if status == 0:
             break

@@ -10,20 +10,15 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from kill_rebuild import INDEX, mark_points, run
-from tiny_home import DATA, load_fake, make_archive, make_home, png
+from kill_rebuild import INDEX, run, work
+from tiny_home import load_fake, make_archive, make_home, png
 
 import app.rebuild
 import index.replay
 from app.building import SHARD_ITEMS, Builder
 from app.edit_commands import append_items
-from app.jobs import JobState
-from app.rebuild import Rebuilds
-from app.settings import Settings
 from index.codes import to_hex
 from index.editing import editing
 from index.errors import IndexLocked
@@ -98,21 +93,6 @@ class Edits:
     def _tell(self, line: str) -> None:
         with self._told.open("a", encoding="utf-8") as told:
             told.write(f"{line}\n")
-
-
-def work(home: Path, wanted: dict[str, object], point: Callable[[str], None] | None) -> None:
-    """Start or resume the job and see it through."""
-    if point is not None:
-        mark_points(point)
-    rebuilds = Rebuilds(Settings(home=home), load_hasher=load_fake, on_swap=lambda index: None)
-    rebuilds.launch()
-    job = rebuilds.start(INDEX, source=DATA, idempotency_key=str(wanted), **wanted)  # type: ignore[arg-type]
-    while not job.state.final:
-        time.sleep(0.02)
-        job = rebuilds.get(job.id)
-    if (job.state, job.done) != (JobState.DONE, job.total):
-        raise SystemExit(f"unexpected end: {job}")
-    rebuilds.close()
 
 
 def main(home: Path) -> None:
