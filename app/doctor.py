@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 
 import typer
 
+from app.jobs import JobsUnreachable
 from app.jobs_lock import running_workers
 from app.keys import KeysFileError, load_keys
 from app.serving import bind, is_loopback
@@ -59,6 +60,7 @@ def examine(device: str | None = None) -> Iterator[Finding]:
         _check_home,
         _check_port,
         _check_workers,
+        _check_jobs,
         _check_device,
         _check_engine,
         _check_artifacts,
@@ -140,6 +142,20 @@ def _check_workers(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.WARN, "workers", found, "start `crossbit worker`")
     else:
         yield Finding(Level.OK, "workers", "`crossbit serve` runs rebuilds itself")
+
+
+def _check_jobs(settings: Settings) -> Iterator[Finding]:
+    if settings.jobs_url is None and settings.jobs_url_file is None:
+        yield Finding(Level.OK, "jobs", f"in {settings.jobs_dir.absolute()}")
+        return
+    from app.job_store import check_reachable, database_url
+
+    try:
+        check_reachable(database_url(settings))
+    except JobsUnreachable as error:
+        yield Finding(Level.FAIL, "jobs", str(error), "start the database, or correct CROSSBIT_JOBS_URL")
+        return
+    yield Finding(Level.OK, "jobs", "the Postgres database answers")
 
 
 def _check_device(settings: Settings) -> Iterator[Finding]:

@@ -51,6 +51,22 @@ def connect(url: str) -> sa.Engine:
     return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=1, pool_pre_ping=True)
 
 
+def check_reachable(url: str) -> None:
+    """Connect once.
+
+    Raises:
+        JobsUnreachable: nothing answers, or not to us; the message leaves the password out.
+    """
+    engine = connect(url)
+    try:
+        engine.connect().close()
+    except sa.exc.OperationalError as error:
+        place = engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
+        raise JobsUnreachable(f"cannot reach the database of jobs at {place}: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any, Protocol
 
-import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
 from dbos import error as dbos_errors
 
@@ -21,7 +20,6 @@ from app.jobs import (
     Job,
     JobNotFound,
     JobState,
-    JobsUnreachable,
     ModelNotFound,
     RebuildRunning,
     Skipped,
@@ -81,20 +79,16 @@ class RebuildQueue:
             JobsUnreachable: it cannot be reached.
         """
         url = job_store.database_url(self._settings)
+        job_store.check_reachable(url)
         self._engine_log = EventHandler("workflow_engine_logged")
         logging.getLogger("dbos").addHandler(self._engine_log)  # without any handler dbos takes the console
-        try:
-            DBOS.migrate(url)
-            self._client = DBOSClient(
-                system_database_url=url,
-                serializer=DBOSPortableJSONSerializer(),  # the default is pickle
-                application_name=APPLICATION,
-                retry_connection_errors=False,
-            )
-        except sa.exc.OperationalError as error:
-            logging.getLogger("dbos").removeHandler(self._engine_log)
-            place = sa.make_url(url).render_as_string(hide_password=True)
-            raise JobsUnreachable(f"cannot reach the database of jobs at {place}: {error.orig}") from error
+        DBOS.migrate(url)
+        self._client = DBOSClient(
+            system_database_url=url,
+            serializer=DBOSPortableJSONSerializer(),  # the default is pickle
+            application_name=APPLICATION,
+            retry_connection_errors=False,
+        )
 
     def close(self) -> None:
         """Let go of the database."""

@@ -83,7 +83,7 @@ def doctor(
     report: Annotated[Path | None, typer.Option(help="File for the measurements, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, disk, device, port, artifacts, indexes and data sets, and say what to do; exit 1 if any fails."""
+    """Check settings, disk, port, jobs, device, artifacts, indexes, data sets; say what to do; exit 1 if any fails."""
     from app.doctor import Level, examine
 
     if device is None and (artifact is not None or report is not None):

@@ -70,7 +70,18 @@ def found(home: Path) -> Examine:
 
 def test_a_sound_home_has_no_finding_but_ok(found: Examine) -> None:
     findings = found()
-    expected = {"settings", "home", "disk", "port", "workers", "device", "engine", "artifact small", "index pictures"}
+    expected = {
+        "settings",
+        "home",
+        "disk",
+        "port",
+        "workers",
+        "jobs",
+        "device",
+        "engine",
+        "artifact small",
+        "index pictures",
+    }
     assert findings.keys() == {*expected, "data mine", "data openclipart"}
     assert {one.level for several in findings.values() for one in several} <= {Level.OK, Level.WARN}  # the disk is ours
     assert all(several[0].level is Level.OK for check, several in findings.items() if check != "disk")
@@ -160,6 +171,13 @@ def test_a_home_that_is_served_is_said_to_be(home: Path, found: Examine, monkeyp
         findings = found()
     assert "serves this home now" in findings["port"][0].found
     assert findings["workers"][0].found == f"rebuilds are run by {name}"
+
+
+def test_a_database_of_jobs_that_does_not_answer_fails(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSBIT_JOBS_URL", "postgresql://me:secret@127.0.0.1:1/jobs")
+    (finding,) = found()["jobs"]
+    assert finding.level is Level.FAIL
+    assert "cannot reach the database of jobs at postgresql://me:***@127.0.0.1:1/jobs" in finding.found
 
 
 def test_rebuilds_that_nobody_runs_are_a_warning(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
