@@ -124,11 +124,13 @@ class LimitsBody(AnswerBody):
     """What one request may ask for."""
 
     body_bytes: int
+    body_s: float
     image_pixels: int
     queries: int
     text_chars: int
     hits: int
     depth: int
+    decode_s: float
     deadline_s: float
 
 

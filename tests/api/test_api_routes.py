@@ -127,7 +127,7 @@ def test_models_say_what_they_are(client: TestClient) -> None:
     ]
     assert body["available"] == ["demo"]
     assert body["limits"]["queries"] == 64
-    assert [queue["stage"] for queue in body["queues"]] == ["encoding"] * 3 + ["loading", "searching"]
+    assert [queue["stage"] for queue in body["queues"]] == ["encoding"] * 3 + ["loading", "decoding", "searching"]
 
 
 def test_a_rebuild_is_accepted_and_followed(client: TestClient) -> None:
