@@ -55,7 +55,7 @@ async def append_items(runtime: Runtime, query: Query, name: str, drafts: Sequen
         ModelMismatch: models take over from each other again and again.
         IndexLocked, TooManyEdits: not now.
     """
-    looked = await runtime.searching.run(lambda: [_look_at(draft, runtime) for draft in drafts])
+    looked = await runtime.decoding.run(lambda: [_look_at(draft, runtime) for draft in drafts])
     attempts = 1
     while True:
         served = runtime.index(name)
@@ -134,12 +134,11 @@ def _hasher_for(served: Served, drafts: Sequence[Draft]) -> Hasher:
 
 def _look_at(draft: Draft, runtime: Runtime) -> _Looked:
     from app.building import thumbnail  # brings in pillow
-    from model.images import decode_image
 
     digest = content_hash(draft.image, draft.text)
     if draft.image is None:
         return _Looked(digest, None)
-    image = decode_image(draft.image, max_pixels=runtime.settings.limits.image_pixels)
+    image = runtime.decoders.decode(draft.image)
     return _Looked(digest, thumbnail(draft.image, image))
 
 

@@ -86,7 +86,7 @@ def create_app(
     )
     app.has_keys = bool(keys)
     # the last one added is the outermost
-    app.add_middleware(BodyLimit, max_body_bytes=settings.limits.body_bytes)
+    app.add_middleware(BodyLimit, max_body_bytes=settings.limits.body_bytes, deadline_s=settings.limits.body_s)
     app.add_middleware(RequireKey, keys=keys)
     app.add_middleware(SameSiteWrites, origins=settings.cors_origins)
     app.add_middleware(HeadAsGet)

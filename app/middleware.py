@@ -203,11 +203,12 @@ class RequireKey:
 
 
 class BodyLimit:
-    """Refuses a body above the limit: by its declared length before a byte is read, or as soon as it has grown past."""
+    """Refuses a body above the limit, by its declared length or as soon as it has grown past, and one that dawdles."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, deadline_s: float) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
@@ -217,12 +218,18 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self.max_body_bytes:
             raise self._too_large(f"{int(declared):,}")
-        read = 0
+        read, until = 0, asyncio.get_running_loop().time() + self.deadline_s
+        is_whole = False
 
         async def receive_counted() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, is_whole
+            try:
+                async with asyncio.timeout_at(None if is_whole else until):
+                    message = await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
             if message["type"] == "http.request":
+                is_whole = not message.get("more_body", False)
                 read += len(message.get("body", b""))
                 if read > self.max_body_bytes:
                     raise self._too_large("more than that")
@@ -235,6 +242,10 @@ class BodyLimit:
         # is not read, so the connection cannot be used again
         detail = f"expected a body of at most {self.max_body_bytes:,} bytes, found {found}; send less in one call"
         return HTTPException(413, detail, headers={"Connection": "close"})
+
+    def _too_slow(self) -> HTTPException:
+        detail = f"expected the whole body within {self.deadline_s:g} s, found a part of it; send less in one call"
+        return HTTPException(504, detail, headers={"Connection": "close"})
 
 
 def _foreseen(error: Exception) -> Problem:

@@ -156,6 +156,8 @@ def _from_framework(error: HTTPException) -> Problem:
             return Problem("method_not_allowed", f"this route answers {allowed}", headers={"Allow": allowed})
         case 413:
             return Problem("payload_too_large", error.detail, headers=headers)
+        case 504:
+            return Problem("deadline_exceeded", error.detail, headers=headers)
         case _:
             return Problem("invalid_request", error.detail, headers=headers)
 

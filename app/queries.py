@@ -12,6 +12,7 @@ from starlette.types import Receive
 from app.problems import Problem
 from app.runtime import Runtime
 from app.schemas.base import Took
+from app.stages import Stage
 from model.hasher import EncodedBatch, Hasher, Modality
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Query:
 
     async def search(self, call: Callable[[], T]) -> T:
         """Run a search in a thread."""
-        return await self._run("search", call)
+        return await self._run(self.runtime.searching, "search", call)
 
     def took(self) -> Took:
         """Milliseconds until now."""
@@ -95,12 +96,10 @@ class Query:
         return encoded.batch
 
     async def _decode(self, files: Sequence[bytes]) -> "list[Image]":
-        from model.images import decode_image  # brings in pillow
+        runtime = self.runtime
+        return await self._run(runtime.decoding, "decode", lambda: [runtime.decoders.decode(data) for data in files])
 
-        max_pixels = self.runtime.settings.limits.image_pixels
-        return await self._run("decode", lambda: [decode_image(data, max_pixels=max_pixels) for data in files])
-
-    async def _run(self, name: Literal["decode", "search"], call: Callable[[], T]) -> T:
+    async def _run(self, stage: Stage, name: Literal["decode", "search"], call: Callable[[], T]) -> T:
         submitted = time.perf_counter()
 
         def timed() -> tuple[T, float, float]:
@@ -108,7 +107,7 @@ class Query:
             value = call()
             return value, began, time.perf_counter()
 
-        value, began, ended = await self.runtime.searching.run(timed)
+        value, began, ended = await stage.run(timed)
         self._record(queue=began - submitted, **{name: ended - began})
         return value
 

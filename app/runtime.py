@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from app.batching import Batching
+from app.decoding import Decoders
 from app.logs import Log
 from app.metrics import Metrics
 from app.models import LoadHasher, Models, require_modality
@@ -72,6 +73,9 @@ class Runtime:
             on_encoded=self.metrics.record_encoded,
         )
         self.loading = Stage("loading", threads=1, queue=limits.queue)
+        processes = settings.decode_processes
+        self.decoders = Decoders(processes, max_pixels=limits.image_pixels, deadline_s=limits.decode_s)
+        self.decoding = Stage("decoding", threads=processes or settings.search_threads, queue=limits.queue)
         self.searching = Stage("searching", threads=settings.search_threads, queue=limits.queue)
         self.editing = Stage("editing", threads=1, queue=limits.queue)  # an index has one writer at a time anyway
         self._swapping = threading.Lock()
@@ -86,6 +90,7 @@ class Runtime:
 
     def open_all(self, names: Iterable[str]) -> None:
         """Open these indexes, then be ready; one that cannot be served does not keep the others from it."""
+        self.decoders.start()
         for name in names:
             try:
                 self._stamps[name] = index_stamp(self.settings.indexes_dir / name)
@@ -167,8 +172,9 @@ class Runtime:
 
     def close(self) -> None:
         """Wait for running work, then drop every index."""
-        for stage in (self.encoding, self.loading, self.searching, self.editing):
+        for stage in (self.loading, self.decoding, self.encoding, self.searching, self.editing):
             stage.close()
+        self.decoders.close()
         self._indexes = {}
 
     def _open(self, name: str, generation: int | None = None) -> Served:

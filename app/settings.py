@@ -22,6 +22,9 @@ class Limits(BaseModel):
     body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31)
     """Largest request body, in bytes, checked while it arrives; beyond it ``payload_too_large``."""
 
+    body_s: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds that a request body may take to arrive; beyond it ``deadline_exceeded``."""
+
     image_pixels: int = Field(default=40_000_000, ge=1, le=1_000_000_000)
     """Largest image, width x height in pixels, read from its header; beyond it ``image_too_many_pixels``."""
 
@@ -51,6 +54,9 @@ class Limits(BaseModel):
 
     listeners: int = Field(default=32, ge=0, le=10_000)
     """Callers that may follow jobs as server-sent events at the same time; beyond it ``overloaded``."""
+
+    decode_s: float = Field(default=10.0, gt=0, le=600)
+    """Seconds that one image may take to decode; beyond it ``unsupported_image``, and its decoder is ended."""
 
     deadline_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds a query may take, waiting included; beyond it ``deadline_exceeded``."""
@@ -118,7 +124,7 @@ class Settings(BaseSettings):
     encode_threads: int = Field(default=1, ge=1, le=64)
     """Threads that encode; one keeps a shared machine responsive, and a GPU needs no more."""
 
-    encode_batch: int = Field(default=32, ge=1, le=1024)
+    encode_batch: int = Field(default=64, ge=1, le=1024)
     """Most texts encoded together, and on a GPU most images; on a CPU, where company gains them nothing, one image."""
 
     encode_wait_s: float = Field(default=0.005, ge=0, le=1)
@@ -128,7 +134,10 @@ class Settings(BaseSettings):
     """Threads of a command or rebuild that encodes many inputs, one core each; no code depends on it."""
 
     search_threads: int = Field(default=4, ge=1, le=256)
-    """Threads that decode images and search."""
+    """Threads that search."""
+
+    decode_processes: int = Field(default=2, ge=0, le=64)
+    """Processes that decode uploaded images; 0 decodes in the service itself, where nothing ends one that hangs."""
 
     keep_generations: int = Field(default=2, ge=1, le=1000)
     """Newest generations of an index that a rebuild or a merge of edits leaves, beside the one that serves."""

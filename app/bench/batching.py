@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 SIZES = (1, 4, 16, 32, 64)  # texts of one call of the bare encoder
-SATURATING = 64  # requests at once
-SATURATED = 3  # times as many requests as at concurrency 1
+BARE = 3  # times as many texts as requests one at a time
+SATURATED = 8  # times as many requests: the first and the last of them do not find a full house
 SERVICES = {"batched": {}, "unbatched": {"CROSSBIT_ENCODE_BATCH": "1"}}  # environment variables of each
+SATURATING = {"batched": 128, "unbatched": 64}  # requests at once: those of a batch, and as many as may wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +47,21 @@ async def compare_batching(
     Raises:
         MeasurementFailed: a service answered with an error.
     """
-    count = SATURATED * requests
-    texts = list(islice(cycle([query.body["json"]["query"] for query in queries]), count))
+    texts = list(islice(cycle([query.body["json"]["query"] for query in queries]), BARE * requests))
     for size in SIZES:  # shapes of forwards are tried at first sight
         _texts_per_s(hasher, texts[:size], size)
-    for client in clients.values():
-        await measure(client, "text", queries, concurrency=SATURATING, requests=2 * SATURATING)
+    for name, client in clients.items():
+        await measure(client, "text", queries, concurrency=SATURATING[name], requests=2 * SATURATING[name])
     rounds = []
     for _ in range(ROUNDS):
         bare, saturated, alone = {}, {}, {}
         for size in SIZES:
             bare[size] = _texts_per_s(hasher, texts, size)
-            advance(count)
+            advance(len(texts))
         for name, client in clients.items():
+            count, at_once = SATURATED * requests, SATURATING[name]
             saturated[name] = await measure(
-                client, "text", queries, concurrency=SATURATING, requests=count, advance=advance
+                client, "text", queries, concurrency=at_once, requests=count, advance=advance
             )
             alone[name] = await measure(client, "text", queries, concurrency=1, requests=requests, advance=advance)
         rounds.append(Round(bare, saturated, alone))
@@ -69,7 +70,7 @@ async def compare_batching(
 
 def work_of(requests: int) -> int:
     """How often ``compare_batching`` will advance."""
-    return ROUNDS * requests * (SATURATED * (len(SIZES) + len(SERVICES)) + len(SERVICES))
+    return ROUNDS * requests * (BARE * len(SIZES) + (SATURATED + 1) * len(SERVICES))
 
 
 def tell(rounds: Sequence[Round]) -> dict[str, Any]:  # Any: JSON
@@ -104,7 +105,7 @@ def as_notes(told: Mapping[str, Any]) -> list[str]:  # Any: JSON
     lines = [f"texts per second, medians of {told['rounds']} rounds: the bare encoder {bare}"]
     for name, one in told["services"].items():
         lines.append(
-            f"text searches, {name}, {SATURATING} at once: {one['saturated_per_s']:.0f} per second, "
+            f"text searches, {name}, {SATURATING[name]} at once: {one['saturated_per_s']:.0f} per second, "
             f"{one['share_of_bare']:.2f} of the bare encoder at its best; one at a time: "
             f"{one['alone_added_ms']:.1f} ms beside encoding and searching"
         )

@@ -44,5 +44,5 @@ def _queues(runtime: Runtime) -> list[QueueBody]:
         QueueBody(stage=encoding.name, modality=one.value, waiting=encoding.waiting(one), limit=encoding.queue)
         for one in Modality
     ]
-    others = (runtime.loading, runtime.searching, runtime.editing)
+    others = (runtime.loading, runtime.decoding, runtime.searching, runtime.editing)
     return by_modality + [QueueBody(stage=one.name, waiting=one.waiting, limit=one.queue) for one in others]

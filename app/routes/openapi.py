@@ -98,7 +98,7 @@ def _complete_operation(operation: dict[str, Any], role: Role | None) -> None:
     if "parameters" in operation:  # a slash in one leads to another route or to none
         codes |= {"route_not_found", "method_not_allowed"}
     if "requestBody" in operation:
-        codes |= {"invalid_request", "payload_too_large", "forbidden"}
+        codes |= {"invalid_request", "payload_too_large", "deadline_exceeded", "forbidden"}
     good = {status: answer for status, answer in answers.items() if int(status) < 400}
     for answer in good.values():
         answer["headers"] = _headers(REQUEST_ID) | answer.get("headers", {})

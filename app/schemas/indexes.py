@@ -126,6 +126,7 @@ class LimitsBody(AnswerBody):
     """What one request may ask for."""
 
     body_bytes: int
+    body_s: float
     image_pixels: int
     queries: int
     text_chars: int
@@ -134,6 +135,7 @@ class LimitsBody(AnswerBody):
     metadata_bytes: int
     hits: int
     depth: int
+    decode_s: float
     deadline_s: float
 
 

@@ -27,8 +27,9 @@ def serve(home: Home) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(*, ready: bool = True, load: LoadHasher | None = None, **values: object) -> TestClient:
-            # what the tests change on disk is served when they say so
-            settings = Settings(home=home.path, log_level="error", **({"refresh_s": 3600} | values))
+            # what the tests change on disk is served when they say so; a process is started where a test is about it
+            defaults = {"refresh_s": 3600, "decode_processes": 0}
+            settings = Settings(home=home.path, log_level="error", **(defaults | values))
             app = create_app(settings, load_hasher=load or home.load, open_jobs=open_recorded_jobs)
             client = stack.enter_context(TestClient(app))
             if ready:

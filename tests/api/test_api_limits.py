@@ -1,7 +1,8 @@
 """Each limit: just within it a request is answered, just beyond it it gets its problem."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -127,6 +128,22 @@ def test_the_queue_for_searching_is_bounded_too(serve: Serve) -> None:
 
     asyncio.run(fill())
     assert codes(1)(client).status_code == 200
+
+
+def test_a_body_has_to_arrive_in_its_time(serve: Serve) -> None:
+    def dawdling() -> Iterator[bytes]:
+        yield b'{"query": '
+        time.sleep(0.04)
+        yield b'"a"}'
+
+    sent = {"content": dawdling(), "headers": {"Content-Type": "application/json"}}
+    assert serve(limits={"body_s": 5}).post(TEXT, **sent).status_code == 200  # beyond it: test_api_connections
+
+
+def test_an_image_has_its_own_time_to_decode(serve: Serve) -> None:
+    assert images(2)(serve(decode_processes=1)).status_code == 200
+    hurried = serve(limits={"decode_s": 1e-6}, decode_processes=1)
+    assert images(1)(hurried).json()["code"] == "unsupported_image"
 
 
 @pytest.mark.parametrize("path", [TEXT, "/v1/encode/text"])

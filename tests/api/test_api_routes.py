@@ -127,7 +127,8 @@ def test_models_say_what_they_are(client: TestClient) -> None:
     ]
     assert body["available"] == ["demo"]
     assert body["limits"]["queries"] == 64
-    assert [queue["stage"] for queue in body["queues"]] == ["encoding"] * 3 + ["loading", "searching", "editing"]
+    stages = ["encoding"] * 3 + ["loading", "decoding", "searching", "editing"]
+    assert [queue["stage"] for queue in body["queues"]] == stages
 
 
 def test_a_rebuild_is_accepted_and_followed(client: TestClient) -> None:
