@@ -251,6 +251,8 @@ class Rebuilds:
                 )
                 if self._is_over(job_id, error):
                     steps.discard()
+                    if job_id not in self._cancelled:
+                        self._metrics.record_failed_rebuild()
                 raise
             finally:
                 steps.close()

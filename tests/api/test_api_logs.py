@@ -107,6 +107,7 @@ def test_nothing_of_the_items_is_in_the_log_of_a_rebuild(tmp_path: Path, capsys:
             job = client.post("/v1/indexes/demo/rebuild", json=body).json()
             wait_until(lambda url=f"/v1/jobs/{job['id']}", state=state: client.get(url).json()["state"] == state)
         assert client.post("/v1/search/text", json={"query": WARM_UP_TEXT, "target": "text"}).status_code == 200
+        assert "\nrebuilds_failed_total 1.0\n" in client.get("/metrics").text
     log = capsys.readouterr().err
     events = {json.loads(line)["event"] for line in log.splitlines()}
     assert {"rebuild_queued", "rebuild_finished", "rebuild_stopped"} <= events
