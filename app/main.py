@@ -84,6 +84,7 @@ def create_app(
             RequestValidationError: answer_framework_error,
         },
     )
+    app.state.runtime = runtime
     app.has_keys = bool(keys)
     # the last one added is the outermost
     app.add_middleware(BodyLimit, max_body_bytes=settings.limits.body_bytes)
@@ -99,7 +100,7 @@ def create_app(
             allow_headers=CORS_SENT,
             expose_headers=CORS_SHOWN,
         )
-    app.add_middleware(RequestContext, metrics=runtime.metrics)
+    app.add_middleware(RequestContext, runtime=runtime)
     for routes in (search, encode, indexes, jobs, models, metrics, probes, page):
         app.include_router(routes.router)
     app.mount("/ui", page.static_files)
@@ -112,7 +113,6 @@ def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], Ab
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.runtime = runtime
         names = list_indexes(runtime.settings.indexes_dir)
         stopping = asyncio.Event()
         opening = asyncio.create_task(_serve_indexes(runtime, names, stopping))

@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -16,9 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.keys import KeyRing
 from app.logs import Log, with_fields
-from app.metrics import Metrics
 from app.problems import Problem, as_problem, problem_response
 from app.roles import SAFE_METHODS, Role, needed_role
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
 
 log = Log(__name__)
 
@@ -40,9 +43,9 @@ SECURITY_HEADERS = {
 class RequestContext:
     """Gives each request an id and each answer the security headers; logs and counts how it ended."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, runtime: "Runtime") -> None:
         self.app = app
-        self._metrics = metrics
+        self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI call."""
@@ -63,6 +66,8 @@ class RequestContext:
                 headers["X-Request-Id"] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                if self._runtime.draining:
+                    headers["Connection"] = "close"
             await send(message)
 
         with with_fields(request_id=request_id):
@@ -75,7 +80,7 @@ class RequestContext:
         """The route's template stands for the path, which may hold what a user wrote."""
         route = getattr(scope.get("route"), "path", "")
         code = scope["state"].get("problem")
-        self._metrics.record_request(method=method, route=route, status=status, problem=code, seconds=seconds)
+        self._runtime.metrics.record_request(method=method, route=route, status=status, problem=code, seconds=seconds)
         problem = {} if code is None else {"problem": code}
         took_ms = round(seconds * 1000, 1)
         level = logging.DEBUG if route in PROBED else logging.INFO

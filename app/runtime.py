@@ -69,11 +69,21 @@ class Runtime:
         self._indexes: Mapping[str, Served | Refusal] = {}
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that were opened, or refused
         self._ready = False
+        self._draining = False
 
     @property
     def ready(self) -> bool:
-        """Whether every index on disk was opened or refused."""
-        return self._ready
+        """Whether every index on disk was opened or refused, and the service is not about to end."""
+        return self._ready and not self._draining
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service is about to end: it answers what comes, and asks callers to connect elsewhere."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Be ready no more; a signal handler may call this."""
+        self._draining = True
 
     def open_all(self, names: Iterable[str]) -> None:
         """Open these indexes, then be ready; one that cannot be served does not keep the others from it."""

@@ -115,6 +115,12 @@ class Settings(BaseSettings):
     refresh_s: float = Field(default=1.0, ge=0.01, le=3600)
     """Seconds between looks for what other processes built, appended, deleted or compacted."""
 
+    drain_notice_s: float = Field(default=2.0, ge=0, le=600)
+    """Seconds after SIGTERM in which ``/readyz`` answers 503 and queries are still taken, so that proxies look away."""
+
+    drain_s: int = Field(default=30, ge=1, le=3600)
+    """Longest wait, in seconds, for the requests that run after that; what is not answered by then is broken off."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log event that is written."""
 
