@@ -19,9 +19,12 @@ from starlette.middleware.cors import CORSMiddleware
 from app.keys import load_keys
 from app.logs import Log, configure_logs
 from app.settings import Settings
+from app.tracing import open_tracing, telemetry
 from index.search import kernel_level
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from app.models import LoadHasher
     from app.routes.dependencies import Jobs
     from app.runtime import Runtime
@@ -54,6 +57,7 @@ def create_app(
 
     Raises:
         KeysFileError: the keys file is missing or malformed.
+        ExtraMissing: traces are wanted, and the extra that sends them is not installed.
     """
     from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
     from app.problems import answer_framework_error
@@ -69,6 +73,7 @@ def create_app(
     if settings.engine == "auto" and kernel_level() is None:
         log.warning("kernel_missing", engine="faiss", remedy="reinstall crossbit with a C compiler")
     runtime = Runtime(settings, load_hasher)
+    tracing = open_tracing(settings)
 
     app = DescribedAPI(
         title="Crossbit",
@@ -78,7 +83,8 @@ def create_app(
         docs_url=None,  # the interactive pages load their scripts from another host
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher)),
+        telemetry=telemetry(tracing),
+        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher), tracing),
         exception_handlers={
             HTTPException: answer_framework_error,
             RequestValidationError: answer_framework_error,
@@ -107,7 +113,9 @@ def create_app(
     return app
 
 
-def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    runtime: "Runtime", open_jobs: OpenJobs, tracing: "TracerProvider | None"
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Answers probes at once and opens models and indexes meanwhile."""
     from index.generations import list_indexes
 
@@ -123,6 +131,8 @@ def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], Ab
             stopping.set()
             await opening
             await asyncio.to_thread(runtime.close)
+            if tracing is not None:
+                await asyncio.to_thread(tracing.shutdown)
 
     return lifespan
 

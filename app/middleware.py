@@ -18,14 +18,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.keys import KeyRing
 from app.logs import Log, with_fields
 from app.problems import Problem, as_problem, problem_response
-from app.roles import SAFE_METHODS, Role, needed_role
+from app.roles import PROBED, SAFE_METHODS, Role, needed_role
+from app.tracing import describe_request
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
 
 log = Log(__name__)
 
-PROBED = frozenset({"/livez", "/readyz", "/metrics"})  # asked all day, so logged on request only
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -54,6 +54,7 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
+        describe_request({"request_id": request_id})
         method = scope["method"]
         started = time.perf_counter()
         status: int | None = None
@@ -62,6 +63,8 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if "problem" in scope["state"]:
+                    describe_request({"problem": scope["state"]["problem"]})
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 for name, value in SECURITY_HEADERS.items():

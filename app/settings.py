@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]\S*$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
 
 
@@ -126,6 +127,9 @@ class Settings(BaseSettings):
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """``auto`` writes lines for people on a terminal and JSON lines elsewhere."""
+
+    otlp_endpoint: Endpoint | None = None
+    """Where OpenTelemetry traces go by OTLP over HTTP, such as ``http://127.0.0.1:4318``; none are made unless set."""
 
     keys: Keys = Keys()
     """Who may use the service."""
