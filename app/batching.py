@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from app.problems import Problem
@@ -59,7 +60,7 @@ class Stage:
                 self._pending -= 1
                 self._depths[kind] -= not is_taken
 
-        future = self._pool.submit(take)
+        future = self._pool.submit(copy_context().run, take)  # log events in the thread carry the request's id
         future.add_done_callback(finish)
         return await asyncio.wrap_future(future)
 

@@ -20,7 +20,7 @@ from dbos import error as dbos_errors
 from app.building import SHARD_ITEMS, Texts, check_skipped
 from app.jobs import Job, JobError, JobNotFound, JobState, ModelNotFound, RebuildRunning, Skipped, SourceNotFound
 from app.jobs_lock import lock_jobs
-from app.logs import EventHandler, Log
+from app.logs import EventHandler, Log, with_fields
 from app.meter import Meter
 from app.metrics import Metrics
 from app.rebuild_steps import LoadHasher, Places, Plan, RebuildSteps, Request
@@ -221,7 +221,7 @@ class Rebuilds:
     def _run(self, job_id: str, request: Request) -> None:
         steps = self._steps(job_id, request)
         started = time.monotonic()
-        with self._counted():
+        with self._counted(), with_fields(job=job_id):
             try:
                 plan = Plan(**DBOS.run_step({"name": "plan"}, lambda: asdict(steps.plan())))
                 items = self._build(job_id, steps, plan)
