@@ -117,13 +117,11 @@ def _lifespan(
     runtime: "Runtime", open_jobs: OpenJobs, tracing: "TracerProvider | None"
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Answers probes at once and opens models and indexes meanwhile."""
-    from index.generations import list_indexes
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        names = list_indexes(runtime.settings.indexes_dir)
         stopping = asyncio.Event()
-        opening = asyncio.create_task(_serve_indexes(runtime, names, stopping))
+        opening = asyncio.create_task(_serve_indexes(runtime, stopping))
         try:
             async with open_jobs(runtime.settings, runtime) as app.state.jobs:
                 yield
@@ -137,9 +135,9 @@ def _lifespan(
     return lifespan
 
 
-async def _serve_indexes(runtime: "Runtime", names: list[str], stopping: asyncio.Event) -> None:
+async def _serve_indexes(runtime: "Runtime", stopping: asyncio.Event) -> None:
     """Open the indexes, then follow what other processes make of them."""
-    await asyncio.to_thread(runtime.open_all, names)
+    await asyncio.to_thread(runtime.open_all)
     while not stopping.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), runtime.settings.refresh_s)

@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     engine: Literal["auto", "kernel", "faiss", "numpy"] = "auto"
     """Hamming search engine; every engine gives the same answers. ``auto``: the compiled kernel, faiss without it."""
 
+    indexes: tuple[str, ...] | None = None
+    """Names of the indexes to serve; unset: every index of the home."""
+
     default_index: str | None = None
     """Index of a request that names none; unset: the only one there is."""
 
