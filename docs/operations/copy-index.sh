@@ -9,7 +9,7 @@ set -eu
 home=$1 index=$2 target=$3
 [ ! -e "$target/indexes/$index" ] || { echo "$target/indexes/$index is there already; name another TARGET" >&2; exit 2; }
 
-links=$home/copying-$index.$$
+links=$home/indexes/.copying-$index.$$  # on the same disk; no index has such a name
 trap 'rm -rf "$links" "$target/indexes/$index.$$"' EXIT
 mkdir -p "$target/indexes" "$target/artifacts"
 mkdir "$links"
