@@ -61,15 +61,19 @@ class Models:
                 accepted the licence of its weights.
             ModelMismatch: the artifact on disk has another fingerprint than the one asked for.
         """
+        found = self._in_memory(name, bits, fingerprint)  # without the lock: no query waits while another one loads
+        if found is not None:
+            return found
         with self._lock:
-            hasher = self._hashers.get((name, bits))
-            if hasher is None or fingerprint not in (None, hasher.fingerprint):
-                stamp = artifact_stamp(self._folder(name))
-                hasher = self._load(name, bits)
-                if fingerprint not in (None, hasher.fingerprint):
-                    raise ModelMismatch(fingerprint, hasher.fingerprint)
-                self._hashers = {**self._hashers, (name, bits): hasher}
-                self._stamps[name, bits] = stamp
+            found = self._in_memory(name, bits, fingerprint)  # another thread may just have loaded it
+            if found is not None:
+                return found
+            stamp = artifact_stamp(self._folder(name))
+            hasher = self._load(name, bits)
+            if fingerprint not in (None, hasher.fingerprint):
+                raise ModelMismatch(fingerprint, hasher.fingerprint)
+            self._hashers = {**self._hashers, (name, bits): hasher}
+            self._stamps[name, bits] = stamp
             return hasher
 
     def forget(self, *, used: Collection[Hasher]) -> None:
@@ -83,6 +87,10 @@ class Models:
                 for key, hasher in self._hashers.items()
                 if any(hasher is one for one in used) or self._stamps[key] == artifact_stamp(self._folder(key[0]))
             }
+
+    def _in_memory(self, name: str, bits: int, fingerprint: str | None) -> Hasher | None:
+        hasher = self._hashers.get((name, bits))
+        return None if hasher is None or fingerprint not in (None, hasher.fingerprint) else hasher
 
     def _folder(self, name: str) -> Path:
         return self._settings.artifacts_dir / name

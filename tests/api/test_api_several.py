@@ -194,6 +194,25 @@ def test_a_model_that_no_index_uses_is_encoded_with_as_it_is_on_disk(home: Home,
     assert ("lone", BITS) in runtime_of(client).models.loaded()
 
 
+def test_no_query_waits_until_another_model_is_loaded(several: Home, serve: Serve) -> None:
+    is_loading, gate = Event(), Event()
+
+    def load_late(bits: int) -> FakeHasher:
+        is_loading.set()
+        assert gate.wait(10)
+        return FakeHasher(bits, seed="late")
+
+    client = serve()
+    several.add_artifact("late", load_late)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(runtime_of(client).models.get, "late", BITS)
+        assert is_loading.wait(10)
+        body = {"query": "a", "model": "demo"}
+        assert client.post("/v1/encode/text", json=body).status_code == 200
+        gate.set()
+        assert late.result().fingerprint == FakeHasher(BITS, seed="late").fingerprint
+
+
 def test_no_query_fails_or_mixes_a_pair_while_indexes_come_change_and_go(several: Home, serve: Serve) -> None:
     client = serve(limits={"queue": 1000})
     several.add_generation("shapes", "demo", bits=64, activate=False)
