@@ -180,6 +180,9 @@ class _RuntimeCollector(Collector):
     def _indexes(self) -> Iterator[GaugeMetricFamily]:
         items = GaugeMetricFamily("index_items", "Items that have a code in this column.", labels=["index", "column"])
         generation = GaugeMetricFamily("index_generation", "Number of the generation that serves.", labels=["index"])
+        model = GaugeMetricFamily(
+            "index_model_loaded", "1, or 0 where its model is missing and only codes can be asked.", labels=["index"]
+        )
         age = GaugeMetricFamily("index_age_seconds", "Time since that generation was made.", labels=["index"])
         now = time.time()
         for name, served in self._runtime.served().items():
@@ -187,5 +190,6 @@ class _RuntimeCollector(Collector):
             for column in manifest.columns:
                 items.add_metric([name, column], served.snapshot.items_in(column))
             generation.add_metric([name], manifest.generation)
+            model.add_metric([name], served.hasher is not None)
             age.add_metric([name], now - datetime.fromisoformat(manifest.created).timestamp())
-        yield from (items, generation, age)
+        yield from (items, generation, model, age)

@@ -26,6 +26,7 @@ CONTRACT = {
     "rebuild_items_total": {"outcome"},
     "rebuild_duration_seconds": set(),
     "rebuilds_failed_total": set(),
+    "index_model_loaded": {"index"},
     "index_refused": {"index", "code"},
     "home_free_bytes": set(),
     "rejected_total": {"code"},
@@ -163,6 +164,12 @@ def test_an_index_that_is_refused_is_told_with_its_problem(home: Home, serve: Se
     text = told(serve())
     assert value(text, "index_refused", index="colors", code="model_index_mismatch") == 1
     assert "index_generation{" not in text
+
+
+def test_an_index_without_its_model_is_told(home: Home, serve: Serve) -> None:
+    assert value(told(serve()), "index_model_loaded", index="colors") == 1
+    (home.path / "artifacts" / "demo" / "manifest.json").unlink()
+    assert value(told(serve()), "index_model_loaded", index="colors") == 0
 
 
 def test_free_space_is_that_of_the_home(client: TestClient) -> None:
