@@ -10,22 +10,27 @@ from tempfile import TemporaryFile
 
 import typer
 
+from app.failures import ExtraMissing
 from app.jobs import JobsUnreachable
 from app.jobs_lock import running_workers
 from app.keys import KeysFileError, load_keys
 from app.serving import bind, is_loopback
 from app.settings import InvalidSettings, Settings, load_settings
 from app.sources import data_set
+from index.editing import MAX_EDITS
 from index.errors import SearchError
 from index.generations import CURRENT, IndexDirectory, list_indexes
 from index.manifest import GenerationManifest
 from index.search import kernel_level
-from index.snapshot import verify_index
-from model.errors import EncoderError, ModelError
+from index.snapshot import Snapshot, verify_index
+from model.errors import EncoderError, LicenceNotAccepted, ModelError
 from model.items import ItemArchive, find_archive, list_archives
+from model.licences import require_licence
 from model.manifest import list_artifacts, read_manifest
 
 LOW_BYTES, TOO_LOW_BYTES = 2**30, 100 * 2**20  # of free disk
+REBUILD_SPACE = 2.5  # generations: the new one, and its items before, with thumbnails as base64
+MANY_EDITS = MAX_EDITS // 2
 
 
 class Level(StrEnum):
@@ -88,14 +93,31 @@ def _settings_problems(settings: Settings) -> Iterator[Finding]:
             Level.FAIL, "settings", found, "make a key with `crossbit key --role admin`, or serve on 127.0.0.1"
         )
     known = list_indexes(settings.indexes_dir)
-    if settings.default_index is not None and settings.default_index not in known:
-        found = f"CROSSBIT_DEFAULT_INDEX is {settings.default_index!r}; known: {', '.join(known) or 'none'}"
-        yield Finding(Level.FAIL, "settings", found, "name one that exists, or build it")
+    for name in sorted(set(settings.indexes or ()) - set(known)):
+        found = f"CROSSBIT_INDEXES names {name!r}; known: {', '.join(known) or 'none'}"
+        yield Finding(Level.FAIL, "settings", found, "name those that exist, or build it")
+    served = [name for name in known if settings.indexes is None or name in settings.indexes]
+    if settings.default_index is not None and settings.default_index not in served:
+        found = f"CROSSBIT_DEFAULT_INDEX is {settings.default_index!r}; served: {', '.join(served) or 'none'}"
+        yield Finding(Level.FAIL, "settings", found, "name one that is served, or build it")
+    yield from _tracing_problems(settings)
     archives = list_archives(settings.data_dir)
     for source, data in sorted(settings.sources.items()):
         if data_set(data) not in archives:
             found = f"CROSSBIT_SOURCES: {source!r} reads the data set {data!r}; known: {', '.join(archives) or 'none'}"
             yield Finding(Level.FAIL, "settings", found, "name one that exists, or import it")
+
+
+def _tracing_problems(settings: Settings) -> Iterator[Finding]:
+    from app.tracing import open_tracing
+
+    try:
+        tracing = open_tracing(settings)
+    except ExtraMissing as error:
+        yield Finding(Level.FAIL, "settings", str(error), "pip install 'crossbit[otel]', or unset it")
+        return
+    if tracing is not None:
+        tracing.shutdown()
 
 
 def _check_home(settings: Settings) -> Iterator[Finding]:
@@ -111,6 +133,20 @@ def _check_home(settings: Settings) -> Iterator[Finding]:
     level = Level.FAIL if free < TOO_LOW_BYTES else Level.WARN if free < LOW_BYTES else Level.OK
     remedy = "" if level is Level.OK else "free some space, or set CROSSBIT_HOME to a larger disk"
     yield Finding(level, "disk", f"{free / 2**30:,.1f} GiB free", remedy)
+    for name in list_indexes(settings.indexes_dir):
+        needed = REBUILD_SPACE * _generation_bytes(settings.indexes_dir / name)
+        if free < needed:
+            found = f"{free / 2**30:,.1f} GiB free, and a rebuild of index {name} takes about {needed / 2**30:,.1f}"
+            yield Finding(Level.WARN, "disk", found, "free some space before the next rebuild")
+
+
+def _generation_bytes(index_dir: Path) -> int:
+    """Size of the generation that serves; 0 where that cannot be told, which the index's own check says."""
+    try:
+        manifest = IndexDirectory(index_dir).current_manifest()
+    except SearchError:
+        return 0
+    return sum(entry.size_bytes for entry in manifest.files.values())
 
 
 def _can_write(folder: Path) -> bool:
@@ -189,6 +225,10 @@ def _check_artifacts(settings: Settings) -> Iterator[Finding]:
         check = f"artifact {name}"
         try:
             manifest = verify_artifact(settings.artifacts_dir / name, settings.device)
+            require_licence(manifest.backbone, settings.accept_licences)
+        except LicenceNotAccepted as error:
+            yield Finding(Level.FAIL, check, str(error), "accept the licence, or use another model")
+            continue
         except (ModelError, EncoderError) as error:
             yield Finding(Level.FAIL, check, str(error), "restore its folder, or train it again")
             continue
@@ -199,7 +239,7 @@ def _check_artifacts(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_indexes(settings: Settings) -> Iterator[Finding]:
-    names = sorted(path.name for path in settings.indexes_dir.glob("*") if path.is_dir())
+    names = sorted(path.name for path in settings.indexes_dir.glob("[!.]*") if path.is_dir())
     for name in names:
         if not (settings.indexes_dir / name / CURRENT).exists():
             remedy = f"build it with `crossbit index build {name}`, or delete its folder"
@@ -225,9 +265,21 @@ def _check_index(settings: Settings, name: str) -> Iterator[Finding]:
     if data_set(manifest.source) not in list_archives(settings.data_dir):
         found = f"its data set {manifest.source!r} is gone"
         yield Finding(Level.WARN, check, found, "it serves, but cannot be rebuilt; import the data set again")
+    yield from _check_edits(settings, name)
     if not broken:
         found = f"generation {verified.generation}, {verified.items:,} items; {verified.files} checksums match"
         yield Finding(Level.OK, check, f"{found}, and so does the fingerprint of {manifest.artifact}")
+
+
+def _check_edits(settings: Settings, name: str) -> Iterator[Finding]:
+    with Snapshot.open(settings.indexes_dir / name, engine="numpy", verify=False) as snapshot:
+        pending, edits = len(snapshot.pending), snapshot.edits
+    if pending:
+        found = f"{pending:,} appended items have no codes of its model, so no search finds them"
+        yield Finding(Level.WARN, f"index {name}", found, "append them again, or roll back to the model they have")
+    if edits >= MANY_EDITS:
+        found = f"{edits:,} edits wait to be merged, of {MAX_EDITS:,} at most"
+        yield Finding(Level.WARN, f"index {name}", found, f"crossbit index compact {name}")
 
 
 def _check_model(settings: Settings, check: str, manifest: GenerationManifest) -> Iterator[Finding]:

@@ -1,10 +1,14 @@
-"""Failures of the disk rather than of the command: told in one line, where Python would print a traceback."""
+"""Failures of the surroundings rather than of the command: told in one line, where Python would print a traceback."""
 
 import errno
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL_MESSAGES = ("no space left on device", "database or disk is full")  # of safetensors and SQLite
+
+
+class ExtraMissing(Exception):
+    """A setting asks for something whose packages are not installed; the message says what to install."""
 
 
 class RemoteFailed(Exception):

@@ -19,9 +19,12 @@ from starlette.middleware.cors import CORSMiddleware
 from app.keys import load_keys
 from app.logs import Log, configure_logs
 from app.settings import Settings
+from app.tracing import open_tracing, telemetry
 from index.search import kernel_level
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from app.models import LoadHasher
     from app.routes.dependencies import Jobs
     from app.runtime import Runtime
@@ -54,6 +57,7 @@ def create_app(
 
     Raises:
         KeysFileError: the keys file is missing or malformed.
+        ExtraMissing: traces are wanted, and the extra that sends them is not installed.
     """
     from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
     from app.problems import answer_framework_error
@@ -69,6 +73,7 @@ def create_app(
     if settings.engine == "auto" and kernel_level() is None:
         log.warning("kernel_missing", engine="faiss", remedy="reinstall crossbit with a C compiler")
     runtime = Runtime(settings, load_hasher)
+    tracing = open_tracing(settings)
 
     app = DescribedAPI(
         title="Crossbit",
@@ -78,12 +83,14 @@ def create_app(
         docs_url=None,  # the interactive pages load their scripts from another host
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher)),
+        telemetry=telemetry(tracing),
+        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher), tracing),
         exception_handlers={
             HTTPException: answer_framework_error,
             RequestValidationError: answer_framework_error,
         },
     )
+    app.state.runtime = runtime
     app.has_keys = bool(keys)
     # the last one added is the outermost
     app.add_middleware(BodyLimit, max_body_bytes=settings.limits.body_bytes, deadline_s=settings.limits.body_s)
@@ -99,25 +106,24 @@ def create_app(
             allow_headers=CORS_SENT,
             expose_headers=CORS_SHOWN,
         )
-    app.add_middleware(RequestContext, metrics=runtime.metrics)
+    app.add_middleware(RequestContext, runtime=runtime)
     for routes in (search, encode, items, indexes, jobs, models, metrics, probes, page):
         app.include_router(routes.router)
     app.mount("/ui", page.static_files)
     return app
 
 
-def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    runtime: "Runtime", open_jobs: OpenJobs, tracing: "TracerProvider | None"
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Answers probes at once and opens models and indexes meanwhile."""
     from app.job_events import Listeners
-    from index.generations import list_indexes
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.runtime = runtime
         app.state.listeners = Listeners(runtime.settings.limits.listeners)
-        names = list_indexes(runtime.settings.indexes_dir)
         stopping = asyncio.Event()
-        opening = asyncio.create_task(_serve_indexes(runtime, names, stopping))
+        opening = asyncio.create_task(_serve_indexes(runtime, stopping))
         try:
             async with open_jobs(runtime.settings, runtime) as app.state.jobs:
                 yield
@@ -125,13 +131,15 @@ def _lifespan(runtime: "Runtime", open_jobs: OpenJobs) -> Callable[[FastAPI], Ab
             stopping.set()
             await opening
             await asyncio.to_thread(runtime.close)
+            if tracing is not None:
+                await asyncio.to_thread(tracing.shutdown)
 
     return lifespan
 
 
-async def _serve_indexes(runtime: "Runtime", names: list[str], stopping: asyncio.Event) -> None:
+async def _serve_indexes(runtime: "Runtime", stopping: asyncio.Event) -> None:
     """Open the indexes, then follow what other processes make of them."""
-    await asyncio.to_thread(runtime.open_all, names)
+    await asyncio.to_thread(runtime.open_all)
     while not stopping.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), runtime.settings.refresh_s)

@@ -5,13 +5,15 @@ modalities and outcomes are fixed lists; indexes, columns and models are those o
 request carries becomes a label.
 """
 
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -89,6 +91,10 @@ class Metrics:
             buckets=REBUILD_S,
             registry=self.registry,
         )
+        self._rebuilds_failed = Counter(
+            "rebuilds_failed_total", "Rebuilds that failed; the old generation goes on serving.", registry=self.registry
+        )
+        ProcessCollector(registry=self.registry)
 
     def watch(self, runtime: "Runtime") -> None:
         """Also tell what this runtime holds."""
@@ -130,6 +136,10 @@ class Metrics:
         """Count a rebuild that has swapped."""
         self._rebuild_s.observe(seconds)
 
+    def record_failed_rebuild(self) -> None:
+        """Count a rebuild that has failed."""
+        self._rebuilds_failed.inc()
+
 
 class _RuntimeCollector(Collector):
     """Reads figures off the runtime at each scrape, so that what is gone is not told any more."""
@@ -141,6 +151,8 @@ class _RuntimeCollector(Collector):
         """One family a metric."""
         yield self._queue_depth()
         yield from self._indexes()
+        yield self._refused()
+        yield self._free_space()
         info = GaugeMetricFamily("model_info", "Models in memory; always 1.", labels=["name", "fingerprint", "bits"])
         for (name, bits), hasher in sorted(self._runtime.models.loaded().items()):
             info.add_metric([name, hasher.fingerprint, str(bits)], 1)
@@ -152,9 +164,26 @@ class _RuntimeCollector(Collector):
             depth.add_metric([modality.value], self._runtime.encoding.waiting(modality))
         return depth
 
+    def _refused(self) -> GaugeMetricFamily:
+        refused = GaugeMetricFamily(
+            "index_refused", "Indexes on disk that are not served, by the problem; always 1.", labels=["index", "code"]
+        )
+        for name, refusal in self._runtime.refused().items():
+            refused.add_metric([name, refusal.code], 1)
+        return refused
+
+    def _free_space(self) -> GaugeMetricFamily:
+        free = GaugeMetricFamily("home_free_bytes", "Free bytes on the disk of the home.")
+        with suppress(OSError):  # there may be no home yet
+            free.add_metric([], shutil.disk_usage(self._runtime.settings.home).free)
+        return free
+
     def _indexes(self) -> Iterator[GaugeMetricFamily]:
         items = GaugeMetricFamily("index_items", "Items that have a code in this column.", labels=["index", "column"])
         generation = GaugeMetricFamily("index_generation", "Number of the generation that serves.", labels=["index"])
+        model = GaugeMetricFamily(
+            "index_model_loaded", "1, or 0 where its model is missing and only codes can be asked.", labels=["index"]
+        )
         age = GaugeMetricFamily("index_age_seconds", "Time since that generation was made.", labels=["index"])
         now = time.time()
         for name, served in self._runtime.served().items():
@@ -162,5 +191,6 @@ class _RuntimeCollector(Collector):
             for column in manifest.columns:
                 items.add_metric([name, column], served.snapshot.items_in(column))
             generation.add_metric([name], manifest.generation)
+            model.add_metric([name], served.hasher is not None)
             age.add_metric([name], now - datetime.fromisoformat(manifest.created).timestamp())
-        yield from (items, generation, age)
+        yield from (items, generation, model, age)

@@ -10,6 +10,7 @@ import random
 import re
 import time
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -18,13 +19,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.keys import KeyRing
 from app.logs import Log, with_fields
-from app.metrics import Metrics
 from app.problems import Problem, as_problem, problem_response
-from app.roles import SAFE_METHODS, Role, needed_role
+from app.roles import PROBED, SAFE_METHODS, Role, needed_role
+from app.tracing import describe_request
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
 
 log = Log(__name__)
 
-PROBED = frozenset({"/livez", "/readyz", "/metrics"})  # asked all day, so logged on request only
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -42,9 +45,9 @@ SECURITY_HEADERS = {
 class RequestContext:
     """Gives each request an id and each answer the security headers; logs and counts how it ended."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, runtime: "Runtime") -> None:
         self.app = app
-        self._metrics = metrics
+        self._runtime = runtime
         self._ids = random.Random()  # noqa: S311 - an id tells requests apart, so one look at the system's will do
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +57,7 @@ class RequestContext:
             return
         request_id = self._request_id(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
+        describe_request({"request_id": request_id})
         method = scope["method"]
         started = time.perf_counter()
         status: int | None = None
@@ -62,10 +66,14 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if "problem" in scope["state"]:
+                    describe_request({"problem": scope["state"]["problem"]})
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                if self._runtime.draining:
+                    headers["Connection"] = "close"
             await send(message)
 
         with with_fields(request_id=request_id):
@@ -82,7 +90,7 @@ class RequestContext:
         """The route's template stands for the path, which may hold what a user wrote."""
         route = getattr(scope.get("route"), "path", "")
         code = scope["state"].get("problem")
-        self._metrics.record_request(method=method, route=route, status=status, problem=code, seconds=seconds)
+        self._runtime.metrics.record_request(method=method, route=route, status=status, problem=code, seconds=seconds)
         problem = {} if code is None else {"problem": code}
         took_ms = round(seconds * 1000, 1)
         level = logging.DEBUG if route in PROBED else logging.INFO

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -14,7 +14,7 @@ from index.errors import ModelMismatch
 from model.errors import ArtifactError, LicenceNotAccepted
 from model.hasher import Hasher, Modality
 from model.licences import require_licence
-from model.manifest import list_artifacts, read_manifest
+from model.manifest import artifact_stamp, list_artifacts, read_manifest
 
 log = Log(__name__)
 
@@ -36,6 +36,7 @@ class Models:
         self._load_hasher = load_hasher
         self._lock = threading.Lock()
         self._hashers: Mapping[tuple[str, int], Hasher] = {}
+        self._stamps: dict[tuple[str, int], tuple[int, ...]] = {}  # of the artifacts that they were loaded from
 
     def names(self) -> list[str]:
         """Every artifact there is."""
@@ -60,21 +61,46 @@ class Models:
                 accepted the licence of its weights.
             ModelMismatch: the artifact on disk has another fingerprint than the one asked for.
         """
+        found = self._in_memory(name, bits, fingerprint)  # without the lock: no query waits while another one loads
+        if found is not None:
+            return found
         with self._lock:
-            hasher = self._hashers.get((name, bits))
-            if hasher is None or fingerprint not in (None, hasher.fingerprint):
-                hasher = self._load(name, bits)
-                if fingerprint not in (None, hasher.fingerprint):
-                    raise ModelMismatch(fingerprint, hasher.fingerprint)
-                self._hashers = {**self._hashers, (name, bits): hasher}
+            found = self._in_memory(name, bits, fingerprint)  # another thread may just have loaded it
+            if found is not None:
+                return found
+            stamp = artifact_stamp(self._folder(name))
+            hasher = self._load(name, bits)
+            if fingerprint not in (None, hasher.fingerprint):
+                raise ModelMismatch(fingerprint, hasher.fingerprint)
+            self._hashers = {**self._hashers, (name, bits): hasher}
+            self._stamps[name, bits] = stamp
             return hasher
+
+    def forget(self, *, used: Collection[Hasher]) -> None:
+        """Let go of hashers whose artifact was replaced or deleted, so that the next call loads it as it is now.
+
+        Those in ``used`` stay: an index that serves keeps the model that made it.
+        """
+        with self._lock:
+            self._hashers = {
+                key: hasher
+                for key, hasher in self._hashers.items()
+                if any(hasher is one for one in used) or self._stamps[key] == artifact_stamp(self._folder(key[0]))
+            }
+
+    def _in_memory(self, name: str, bits: int, fingerprint: str | None) -> Hasher | None:
+        hasher = self._hashers.get((name, bits))
+        return None if hasher is None or fingerprint not in (None, hasher.fingerprint) else hasher
+
+    def _folder(self, name: str) -> Path:
+        return self._settings.artifacts_dir / name
 
     def _load(self, name: str, bits: int) -> Hasher:
         if name not in self.names():
             known = ", ".join(self.names()) or "none"
             raise Problem("model_not_found", f"expected the name of a model, found {name!r}; known: {known}")
         started = time.perf_counter()
-        folder = self._settings.artifacts_dir / name
+        folder = self._folder(name)
         try:
             manifest = read_manifest(folder)
             require_licence(manifest.backbone, self._settings.accept_licences)

@@ -13,6 +13,7 @@ from app.problems import Problem
 from app.runtime import Runtime
 from app.schemas.base import Took
 from app.stages import Stage
+from app.tracing import describe_request
 from model.hasher import EncodedBatch, Hasher, Modality
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Query:
     def took(self) -> Took:
         """Milliseconds until now."""
         seconds = self._seconds | {"total": time.perf_counter() - self._started}
+        describe_request({f"{name}_ms": value * 1000 for name, value in seconds.items()})
         return Took(**{name: round(value * 1000, 3) for name, value in seconds.items()})
 
     async def _give_up_with_caller(self, timeout: asyncio.Timeout) -> None:

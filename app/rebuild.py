@@ -21,7 +21,7 @@ from app.disk_space import check_room
 from app.heartbeats import Heartbeats
 from app.jobs import JobError, JobState, Skipped
 from app.jobs_lock import deciding, rebuilding, take_worker_id, try_rebuilding
-from app.logs import Log
+from app.logs import Log, with_fields
 from app.meter import Meter
 from app.metrics import Metrics
 from app.rebuild_queue import APPLICATION, KIND, MAX_ATTEMPTS, PROGRESS, STATES, WORKFLOW_VERSION, RebuildQueue
@@ -136,7 +136,11 @@ class RebuildWorker:
         def rebuild(job_id: str, request: dict[str, Any]) -> None:
             wanted = Request(**request)
             try:
-                with self._counted(), rebuilding(self._settings.jobs_dir, wanted.index, lambda: self._check(job_id)):
+                with (
+                    with_fields(job=job_id),
+                    self._counted(),
+                    rebuilding(self._settings.jobs_dir, wanted.index, lambda: self._check(job_id)),
+                ):
                     self._run(job_id, wanted)
             except STOPPED as error:  # dbos would keep a thread waiting for what the job comes to elsewhere
                 raise _Leaving from error
@@ -181,6 +185,7 @@ class RebuildWorker:
             )
             if job_id not in self._swapped and self._is_ours(job_id):
                 steps.discard()
+                self._metrics.record_failed_rebuild()
             raise
         finally:
             steps.close()

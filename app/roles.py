@@ -5,6 +5,7 @@ from enum import StrEnum
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/openapi.json"})
 OPEN_FOLDER = "/ui/"
+PROBED = frozenset({"/livez", "/readyz", "/metrics"})  # asked all day: neither traced nor, unless asked for, logged
 QUERIES = ("/v1/search/", "/v1/encode/")
 
 

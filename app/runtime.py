@@ -6,7 +6,7 @@ whoever drops the last reference to its pair: the swap, or the last query that s
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.batching import Batching
@@ -17,9 +17,11 @@ from app.models import LoadHasher, Models, require_modality
 from app.problems import Problem, as_problem
 from app.settings import Settings
 from app.stages import Stage
+from index.errors import SearchError
 from index.generations import IndexDirectory, list_indexes
 from index.snapshot import Snapshot, index_stamp
 from model.hasher import Hasher, Modality
+from model.manifest import artifact_stamp
 
 log = Log(__name__)
 
@@ -82,18 +84,31 @@ class Runtime:
         self._indexes: Mapping[str, Served | Refusal] = {}
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the files that were opened, or refused
         self._ready = False
+        self._draining = False
 
     @property
     def ready(self) -> bool:
-        """Whether every index on disk was opened or refused."""
-        return self._ready
+        """Whether every index on disk was opened or refused, and the service is not about to end."""
+        return self._ready and not self._draining
 
-    def open_all(self, names: Iterable[str]) -> None:
-        """Open these indexes, then be ready; one that cannot be served does not keep the others from it."""
+    @property
+    def draining(self) -> bool:
+        """Whether the service is about to end: it answers what comes, and asks callers to connect elsewhere."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Be ready no more; a signal handler may call this."""
+        self._draining = True
+
+    def open_all(self) -> None:
+        """Open the indexes, then be ready; one that cannot be served does not keep the others from it."""
         self.decoders.start()
+        names = self._names()
+        for name in sorted(set(self.settings.indexes or ()) - set(names)):
+            log.warning("index_missing", index=name, remedy="build it, or take it out of CROSSBIT_INDEXES")
         for name in names:
             try:
-                self._stamps[name] = index_stamp(self.settings.indexes_dir / name)
+                self._stamps[name] = self._stamp(name)
                 self.reload(name)
             except Exception as error:  # also an unforeseen failure concerns this index alone
                 self._refuse(name, error)
@@ -128,27 +143,42 @@ class Runtime:
 
     def reload(self, name: str) -> None:
         """Serve the generation that the index's pointer names; on any error the old one goes on serving."""
-        with self._swapping:
-            self._swap(name, self._open(name))
+        if self._is_wanted(name):
+            with self._swapping:
+                self._swap(name, self._open(name))
 
     def refresh(self) -> None:
-        """Serve what other processes built, activated, appended, deleted or compacted; costs a few looks at files."""
-        for name in list_indexes(self.settings.indexes_dir):
+        """Serve what other processes built, activated, appended, deleted or compacted; costs a few looks at files.
+
+        An index that is new is served, one whose folder is gone is not any more, and one that waits for its model
+        is tried again when the artifact changes. Queries in flight end on what they began with.
+        """
+        for name in self._names():
             try:
                 self.follow(name)
-            except Exception as error:  # the old state goes on serving until the files change again
-                log.error("index_not_refreshed", index=name, reason=str(error), exc_info=error)
+            except Exception as error:  # what serves goes on serving until the files change again
+                if isinstance(self._indexes.get(name), Served):
+                    log.error("index_not_refreshed", index=name, reason=str(error), exc_info=error)
+                else:
+                    self._refuse(name, error)
+        self._drop_gone()
+        self.models.forget(used=[served.hasher for served in self.served().values() if served.hasher is not None])
 
     def follow(self, name: str) -> None:
         """Serve the index as it is on disk: what was written before this call is in every answer after it."""
         path = self.settings.indexes_dir / name
         with self._swapping:  # also where nothing changed: another thread may be about to serve what it has read
-            stamp = index_stamp(path)
+            stamp = self._stamp(name)
             if stamp == self._stamps.get(name):
                 return
             self._stamps[name] = stamp
             pointer, entry = IndexDirectory(path).current(), self._indexes.get(name)
-            if not isinstance(entry, Served) or pointer is None or pointer.generation != entry.snapshot.generation:
+            if (
+                not isinstance(entry, Served)
+                or entry.hasher is None
+                or pointer is None
+                or pointer.generation != entry.snapshot.generation
+            ):
                 self._swap(name, self._open(name))
                 return
             newer = entry.snapshot.newer()
@@ -176,6 +206,24 @@ class Runtime:
             stage.close()
         self.decoders.close()
         self._indexes = {}
+
+    def _names(self) -> list[str]:
+        return [name for name in list_indexes(self.settings.indexes_dir) if self._is_wanted(name)]
+
+    def _is_wanted(self, name: str) -> bool:
+        return self.settings.indexes is None or name in self.settings.indexes
+
+    def _stamp(self, name: str) -> tuple[int, ...]:
+        """Changes with the files of the index and, while it has no model that serves it, with the artifact."""
+        path, entry = self.settings.indexes_dir / name, self._indexes.get(name)
+        stamp = index_stamp(path)
+        if isinstance(entry, Served) and entry.hasher is not None:
+            return stamp
+        try:
+            pointer = IndexDirectory(path).current()
+        except SearchError:  # opening it says what is wrong
+            return stamp
+        return stamp if pointer is None else (*stamp, *artifact_stamp(self.settings.artifacts_dir / pointer.artifact))
 
     def _open(self, name: str, generation: int | None = None) -> Served:
         settings = self.settings
@@ -206,11 +254,21 @@ class Runtime:
         manifest = served.snapshot.manifest
         log.info("index_swapped", index=name, generation=manifest.generation, model=manifest.artifact)
 
+    def _drop_gone(self) -> None:
+        with self._swapping:  # a rebuild may serve an index that was not there a moment ago
+            there = self._names()
+            gone = [name for name in self._indexes if name not in there]
+            if gone:
+                self._indexes = {name: entry for name, entry in self._indexes.items() if name in there}
+        for name in gone:
+            self._stamps.pop(name, None)
+            log.warning("index_dropped", index=name, reason="it is not on disk any more")
+
     def _refuse(self, name: str, error: Exception) -> None:
         problem = as_problem(error) or Problem("internal", "the index failed to open; the service's log has the reason")
         log.error("index_refused", index=name, code=problem.code, reason=str(error), exc_info=error)
         with self._swapping:
-            self._indexes = {**self._indexes, name: Refusal(problem.code, problem.detail)}
+            self._indexes = dict(sorted({**self._indexes, name: Refusal(problem.code, problem.detail)}.items()))
 
     def _default_name(self) -> str:
         if self.settings.default_index is not None:

@@ -1,24 +1,81 @@
-"""What `crossbit serve` does: one process of the service, in the foreground."""
+"""What `crossbit serve` does: one process of the service, in the foreground, which ends without losing a request."""
 
+import asyncio
 import ipaddress
 import logging
+import select
+import signal
 import socket
+import time
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 import uvicorn
 
-from app.logs import EventHandler
+from app.logs import EventHandler, Log
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-DRAIN_S = 10  # longest wait for running requests after Ctrl-C
+log = Log(__name__)
+
+LAST_S = 0.2  # for connections made before the port was closed, whose request is on its way
 
 
-def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys: bool) -> None:
-    """Serve until Ctrl-C or SIGTERM; the port is taken before any model is loaded.
+class DrainingServer(uvicorn.Server):
+    """At SIGTERM it first gives notice (not ready, but answering), then closes the port and waits for what runs.
+
+    Ctrl-C, and another SIGTERM, end the notice; another Ctrl-C ends the process at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, notice_s: float) -> None:
+        super().__init__(config)
+        self.on_drain: Callable[[], None] = lambda: None
+        self.on_shutdown: Callable[[], None] = lambda: None
+        self._notice_s = notice_s
+        self._has_notice = False
+        self._ends_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The signal handler: it sets flags and nothing else, as it may interrupt whoever holds a lock."""
+        self.on_drain()
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+        elif self.started and not self._has_notice:
+            self._has_notice = True
+        else:
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; true ends the service."""
+        if self._has_notice and self._ends_at is None:
+            self._ends_at = time.monotonic() + self._notice_s
+            log.info("service_draining", notice_s=self._notice_s)
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take who waits at the port, close it, let who is inside speak, end streams; then wait for what runs."""
+        deadline = time.monotonic() + LAST_S
+        while sockets and select.select(sockets, [], [], 0)[0] and time.monotonic() < deadline:
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        self.on_shutdown()
+        if not self.force_exit:
+            await asyncio.sleep(LAST_S)
+        await super().shutdown(sockets)
+
+
+def serve(
+    create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys: bool, notice_s: float, drain_s: int
+) -> None:
+    """Serve until Ctrl-C or SIGTERM, and then at most ``notice_s`` and ``drain_s`` more.
+
+    The port is taken before any model is loaded.
 
     Raises:
         typer.BadParameter: the address is open to the network while there are no keys, or cannot be bound.
@@ -30,7 +87,17 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys
             param_hint="--host",
         )
     with bind(host, port) as listener:
-        server = _Server(create_app)
+
+        def make_app() -> "FastAPI":
+            app = create_app()
+            server.on_drain = app.state.runtime.drain
+            server.on_shutdown = lambda: app.state.listeners.close()
+            return app
+
+        config = uvicorn.Config(
+            make_app, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=drain_s
+        )
+        server = DrainingServer(config, notice_s)
         logging.getLogger("uvicorn").addHandler(EventHandler("server_logged"))
         # a second Ctrl-C ends the process at once, and uvicorn reports the lifespan that this cuts short
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
@@ -44,27 +111,6 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys
             return
     if not server.started:
         raise typer.Exit(1)
-
-
-class _Server(uvicorn.Server):
-    """Ends the streams of events before it waits for running requests."""
-
-    def __init__(self, create_app: Callable[[], "FastAPI"]) -> None:
-        self._create_app = create_app
-        super().__init__(
-            uvicorn.Config(
-                self._create, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S
-            )
-        )
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain and stop."""
-        self._app.state.listeners.close()
-        await super().shutdown(sockets)
-
-    def _create(self) -> "FastAPI":
-        self._app = self._create_app()
-        return self._app
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]\S*$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
 
 
@@ -109,6 +110,9 @@ class Settings(BaseSettings):
     engine: Literal["auto", "kernel", "faiss", "numpy"] = "auto"
     """Hamming search engine; every engine gives the same answers. ``auto``: the compiled kernel, faiss without it."""
 
+    indexes: tuple[str, ...] | None = None
+    """Names of the indexes to serve; unset: every index of the home."""
+
     default_index: str | None = None
     """Index of a request that names none; unset: the only one there is."""
 
@@ -148,11 +152,20 @@ class Settings(BaseSettings):
     refresh_s: float = Field(default=1.0, ge=0.01, le=3600)
     """Seconds between looks for what other processes built, appended, deleted or compacted."""
 
+    drain_notice_s: float = Field(default=2.0, ge=0, le=600)
+    """Seconds after SIGTERM in which ``/readyz`` answers 503 and queries are still taken, so that proxies look away."""
+
+    drain_s: int = Field(default=30, ge=1, le=3600)
+    """Longest wait, in seconds, for the requests that run after that; what is not answered by then is broken off."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log event that is written."""
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """``auto`` writes lines for people on a terminal and JSON lines elsewhere."""
+
+    otlp_endpoint: Endpoint | None = None
+    """Where OpenTelemetry traces go by OTLP over HTTP, such as ``http://127.0.0.1:4318``; none are made unless set."""
 
     keys: Keys = Keys()
     """Who may use the service."""

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from app.problems import Problem
@@ -50,7 +51,7 @@ class Stage:
             with self._lock:
                 self._pending -= 1
 
-        future = self._pool.submit(call)
+        future = self._pool.submit(copy_context().run, call)  # log events in the thread carry the request's id
         future.add_done_callback(finish)
         return await asyncio.wrap_future(future)
 

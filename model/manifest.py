@@ -56,3 +56,12 @@ def read_manifest(folder: Path) -> Manifest:
 def list_artifacts(artifacts_dir: Path) -> list[str]:
     """Names of the artifacts in a folder, sorted."""
     return sorted(path.parent.name for path in artifacts_dir.glob(f"*/{MANIFEST}"))
+
+
+def artifact_stamp(folder: Path) -> tuple[int, ...]:
+    """Numbers that differ when an artifact was replaced since; none where there is no artifact. No file is read."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns

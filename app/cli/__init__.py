@@ -8,7 +8,7 @@ import typer
 
 from app.cli import ablation, bench, comparison, data, evaluation, indexes, queries, service, training
 from app.cli.options import FAILED, INTERRUPTED, USAGE
-from app.failures import RemoteFailed, explain
+from app.failures import ExtraMissing, RemoteFailed, explain
 from app.jobs import JobError, RebuildFailed
 from app.show import note
 from index.errors import IndexCorrupt, SearchError
@@ -38,7 +38,7 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends what threads are still finishing
             note("interrupted; nothing half-written was left behind")
         raise
-    except (IndexCorrupt, RebuildFailed, RemoteFailed) as error:
+    except (IndexCorrupt, RebuildFailed, RemoteFailed, ExtraMissing) as error:
         note(f"error: {error}")
         sys.exit(FAILED)
     except (ModelError, EncoderError, SearchError, JobError) as error:

@@ -19,7 +19,7 @@ class Alive(AnswerBody):
 
 
 class Ready(AnswerBody):
-    """Every index on disk was opened or refused."""
+    """Every index on disk was opened or refused, and the service is not about to end."""
 
     status: Literal["ready"] = "ready"
 
@@ -33,6 +33,8 @@ async def livez() -> Alive:
 @router.get("/readyz", responses=problems("not_ready"))
 async def readyz(runtime: RuntimeOf) -> Ready:
     """Whether queries can be sent."""
+    if runtime.draining:
+        raise Problem("not_ready", "the service is about to end; send queries to another one")
     if not runtime.ready:
         raise Problem("not_ready", "models and indexes are being opened; try again in a few seconds")
     return Ready()

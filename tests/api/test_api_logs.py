@@ -97,6 +97,21 @@ def test_every_line_is_an_event_with_the_id_of_its_request(home: Home, capsys: p
     }
 
 
+def test_what_a_request_makes_a_thread_do_carries_its_id(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(home=home.path, log_format="json")
+    home.add_artifact("other")
+    with TestClient(create_app(settings, load_hasher=home.load, open_jobs=open_recorded_jobs)) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        capsys.readouterr()
+        body = {"query": "a", "model": "other"}
+        assert client.post("/v1/encode/text", json=body, headers={"X-Request-Id": "r-2"}).status_code == 200
+        events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(event["event"], event["request_id"]) for event in events] == [
+        ("model_loaded", "r-2"),
+        ("request_finished", "r-2"),
+    ]
+
+
 def test_nothing_of_the_items_is_in_the_log_of_a_rebuild(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = make_home(tmp_path, 40, bad=[3])
     make_archive(home / "data" / "bad" / "archive.zip", 40, bad=range(0, 40, 2))
@@ -107,8 +122,12 @@ def test_nothing_of_the_items_is_in_the_log_of_a_rebuild(tmp_path: Path, capsys:
             job = client.post("/v1/indexes/demo/rebuild", json=body).json()
             wait_until(lambda url=f"/v1/jobs/{job['id']}", state=state: client.get(url).json()["state"] == state)
         assert client.post("/v1/search/text", json={"query": WARM_UP_TEXT, "target": "text"}).status_code == 200
+        assert "\nrebuilds_failed_total 1.0\n" in client.get("/metrics").text
     log = capsys.readouterr().err
-    events = {json.loads(line)["event"] for line in log.splitlines()}
-    assert {"rebuild_queued", "rebuild_finished", "rebuild_stopped"} <= events
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {"rebuild_queued", "rebuild_finished", "rebuild_stopped"} <= {line["event"] for line in lines}
+    assert {line["job"] for line in lines if line["event"] == "index_swapped"} == {
+        line["job"] for line in lines if line["event"] == "rebuild_finished"
+    }
     for private in ("title", "item-0", ".png"):
         assert private not in log

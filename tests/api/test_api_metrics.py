@@ -25,6 +25,10 @@ CONTRACT = {
     "index_age_seconds": {"index"},
     "rebuild_items_total": {"outcome"},
     "rebuild_duration_seconds": set(),
+    "rebuilds_failed_total": set(),
+    "index_model_loaded": {"index"},
+    "index_refused": {"index", "code"},
+    "home_free_bytes": set(),
     "rejected_total": {"code"},
     "code_near_zero_bits_total": set(),
     "model_info": {"name", "fingerprint", "bits"},
@@ -57,11 +61,16 @@ def labels_by_metric(text: str) -> Mapping[str, set[str]]:
     return found
 
 
-def test_the_metrics_are_those_of_the_contract(client: TestClient) -> None:
-    client.post(TEXT, json={"query": "a"})
-    client.post(TEXT, json={"query": ""})
+def test_the_metrics_are_those_of_the_contract(home: Home, serve: Serve) -> None:
+    home.add_generation("broken", "demo")
+    (home.path / "indexes" / "broken" / "generation-000001" / "image.codes").write_bytes(b"")
+    client = serve()
+    client.post(TEXT, json={"query": "a", "index": "colors"})
+    client.post(TEXT, json={"query": "", "index": "colors"})
     client.app.state.runtime.metrics.record_rebuilt(encoded=1, reused=0, skipped=0)
-    assert labels_by_metric(told(client)) == CONTRACT
+    found = labels_by_metric(told(client))
+    assert {name: labels for name, labels in found.items() if not name.startswith("process_")} == CONTRACT
+    assert found["process_resident_memory_bytes"] == set()
 
 
 def test_requests_are_counted_under_their_route(client: TestClient) -> None:
@@ -150,6 +159,23 @@ def test_indexes_and_models_are_told_as_they_are_now(home: Home, client: TestCli
     text = told(client)
     assert value(text, "index_generation", index="colors") == 2
     assert fingerprint not in text
+
+
+def test_an_index_that_is_refused_is_told_with_its_problem(home: Home, serve: Serve) -> None:
+    home.add_artifact("demo", lambda bits: FakeHasher(bits, seed="retrained"))
+    text = told(serve())
+    assert value(text, "index_refused", index="colors", code="model_index_mismatch") == 1
+    assert "index_generation{" not in text
+
+
+def test_an_index_without_its_model_is_told(home: Home, serve: Serve) -> None:
+    assert value(told(serve()), "index_model_loaded", index="colors") == 1
+    (home.path / "artifacts" / "demo" / "manifest.json").unlink()
+    assert value(told(serve()), "index_model_loaded", index="colors") == 0
+
+
+def test_free_space_is_that_of_the_home(client: TestClient) -> None:
+    assert value(told(client), "home_free_bytes") > 0
 
 
 def test_rebuilt_items_are_counted_by_outcome() -> None:

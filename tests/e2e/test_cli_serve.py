@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 from tiny_home import make_home
 
-from app.serving import DRAIN_S
+from app.settings import Settings
 
 MAIN = [sys.executable, "-W", "error", "-c", "from app.cli import main; main()"]
 WAIT_S = 30
@@ -80,7 +80,7 @@ def test_who_follows_a_job_does_not_keep_it_from_ending(environment: dict[str, s
             assert b"event: end" not in stream.read()
         _, log = server.communicate(timeout=WAIT_S)
     assert server.returncode == 0
-    assert time.monotonic() - asked < DRAIN_S
+    assert time.monotonic() - asked < Settings().drain_s
     assert "Traceback" not in log
 
 

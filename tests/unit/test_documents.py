@@ -11,7 +11,7 @@ import typer
 from app.cli import cli
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "operations" / "README.md"]
 
 
 def typed_commands() -> Iterator[tuple[str, str]]:

@@ -2,18 +2,22 @@
 
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.doctor import Finding, Level, examine
 from app.jobs_lock import take_worker_id
+from index.editing import NewItem, editing
 from index.generations import IndexDirectory
 from index.snapshot import Snapshot
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.artifact import load_hasher
+from model.errors import LicenceNotAccepted
 from model.items import ItemArchive
 from model.manifest import Manifest, read_manifest
 from model.training.pipeline import Folders, train_artifact
@@ -117,7 +121,8 @@ def test_settings_that_make_no_sense_are_the_only_finding(
     [
         ("KEYS_FILE", "nowhere", "nowhere"),
         ("HOST", "0.0.0.0", "open to the network, and there are no keys"),  # noqa: S104 - refused
-        ("DEFAULT_INDEX", "other", "known: pictures"),
+        ("DEFAULT_INDEX", "other", "served: pictures"),
+        ("INDEXES", '["pictures", "gone"]', "CROSSBIT_INDEXES names 'gone'; known: pictures"),
         ("SOURCES", '{"shop": "gone"}', "'shop' reads the data set 'gone'; known: mine, openclipart"),
     ],
 )
@@ -150,6 +155,52 @@ def test_the_free_disk_is_told(found: Examine, monkeypatch: pytest.MonkeyPatch, 
     usage = shutil.disk_usage("/")._replace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert found()["disk"][0].level is level
+
+
+def test_a_disk_without_room_for_a_rebuild_is_a_warning(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.doctor.REBUILD_SPACE", 2.0**50)
+    finding = found()["disk"][1]
+    assert finding.level is Level.WARN
+    assert "a rebuild of index pictures takes about" in finding.found
+
+
+def test_traces_without_their_packages_fail(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSBIT_OTLP_ENDPOINT", "http://collector.test:4318")
+    assert found()["settings"][0].level is Level.OK
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    (finding,) = found()["settings"]
+    assert finding.level is Level.FAIL
+    assert "crossbit[otel]" in finding.remedy
+
+
+def test_a_licence_that_nobody_accepted_fails(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(backbone: str, accepted: tuple[str, ...]) -> None:
+        raise LicenceNotAccepted(f"{backbone} is not for sale")
+
+    monkeypatch.setattr("app.doctor.require_licence", refuse)
+    (finding,) = found()["artifact small"]
+    assert finding.level is Level.FAIL
+    assert "not for sale" in finding.found
+
+
+def test_appended_items_without_codes_of_the_model_are_a_warning(home: Path, found: Examine) -> None:
+    index_dir = home / "indexes" / "pictures"
+    fingerprint = IndexDirectory(index_dir).current_manifest().fingerprint
+    item = IndexedItem("b", "1" * 64, "a boat", {}, None, {"text": np.zeros((1, BITS // 8), np.uint8)})
+    with editing(index_dir) as editor:
+        editor.append([NewItem(item, None, {})], fingerprint=fingerprint)
+    write_generation(index_dir, GenerationSpec("pictures", BITS, "small", "0" * 64, "cpu", "mine", "first", 2), [item])
+    IndexDirectory(index_dir).activate(2)
+    warnings = [one for one in found()["index pictures"] if one.level is Level.WARN]
+    assert "1 appended items have no codes" in warnings[0].found
+
+
+def test_many_edits_are_a_warning(home: Path, found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.doctor.MANY_EDITS", 1)
+    with editing(home / "indexes" / "pictures") as editor:
+        editor.delete(["a"])
+    finding = found()["index pictures"][0]
+    assert (finding.level, finding.remedy) == (Level.WARN, "crossbit index compact pictures")
 
 
 def test_a_taken_port_is_a_warning(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
