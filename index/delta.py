@@ -105,7 +105,7 @@ def _held(generation: Generation, records: Mapping[str, Record], places: Mapping
     }
     return {
         written.id
-        for written in generation.items.records(list(rows))
+        for written in (generation.items.records(list(rows)) if rows else ())
         if (written.content_hash, written.text, written.metadata_json) == _stored(rows[written.row])
     }
 
