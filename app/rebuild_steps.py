@@ -20,6 +20,7 @@ from typing import Protocol
 from app.appended import AppendedItems, with_codes
 from app.building import SHARD_ITEMS, Builder, Shard, Texts, check_sample
 from app.jobs import RebuildFailed
+from app.logs import Log
 from app.shard_file import read_shard, write_shard
 from app.sources import Source, open_source
 from index.durable import write_atomically
@@ -37,6 +38,8 @@ from model.items import Item, without
 
 RESERVED = "generation"  # file of the work folder that holds the reserved number
 EDITS = "edits.log"  # file of the work folder that holds the edits that the plan found
+
+log = Log(__name__)
 
 LoadHasher = Callable[[Path, int, str], Hasher]  # artifact directory, bits, device
 
@@ -251,6 +254,7 @@ class RebuildSteps:
         """Appended items with codes of the plan's model."""
         self._check_unchanged(plan)
         made = self._encoder(reuse=False).encode(records, progress=progress).items
+        log.info("edits_replayed", index=self.request.index, generation=plan.generation, items=len(made))
         return with_codes(records, made, plan.fingerprint)
 
     def _write_edits(self) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from index.codes import distances
 from index.columns import Column
-from index.filters import FieldType, Filter, field_type, joined_type, kind_of, plain_values
+from index.filters import FieldType, Filter, Kind, field_type, joined_type, kind_of, plain_values
 from index.generation import Generation
 from index.manifest import PAIR
 from index.records import Append, Record
@@ -105,7 +105,7 @@ def _held(generation: Generation, records: Mapping[str, Record], places: Mapping
     }
     return {
         written.id
-        for written in generation.items.records(list(rows))
+        for written in (generation.items.records(list(rows)) if rows else ())
         if (written.content_hash, written.text, written.metadata_json) == _stored(rows[written.row])
     }
 
@@ -138,9 +138,9 @@ def _gone(column: Column, gone: NDArray[np.int64]) -> Gone:
 
 
 def _fields(fields: Mapping[str, FieldType], items: Iterable[Append]) -> Mapping[str, FieldType]:
-    joined = dict(fields)
+    kinds: dict[str, set[Kind]] = {}
     for item in items:
         for name, value in item.metadata.items():
-            found = field_type(map(kind_of, plain_values(value)))
-            joined[name] = joined_type(joined.get(name, found), found)
-    return joined
+            kinds.setdefault(name, set()).update(map(kind_of, plain_values(value)))
+    added = {name: field_type(found) for name, found in kinds.items()}
+    return {**fields, **{name: joined_type(fields.get(name, found), found) for name, found in added.items()}}

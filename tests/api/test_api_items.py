@@ -328,3 +328,25 @@ def test_nothing_is_encoded_of_an_image_that_does_not_decode(serve: Serve) -> No
 def test_the_log_is_where_the_documentation_says(home: Home, client: TestClient) -> None:
     append(client, CRIMSON)
     assert [path.name for path in Path(home.path / "indexes" / "colors" / "log").iterdir()] == ["000000000001.log"]
+
+
+@pytest.mark.parametrize("as_form", [True, False])
+def test_metadata_nests_as_deep_as_it_can_be_read_again(home: Home, client: TestClient, as_form: bool) -> None:
+    def send(depth: int) -> Response:
+        metadata = f'{{"deep": {"[" * depth}{"]" * depth}}}'
+        if as_form:
+            return client.post(ITEMS, data={"id": "x", "metadata": metadata}, files={"file": png()})
+        content = f'{{"items": [{{"id": "x", "text": "a", "metadata": {metadata}}}]}}'
+        return client.post(ITEMS, content=content, headers={"content-type": "application/json"})
+
+    assert send(100).status_code == 200
+    for depth in (300, 900, 4000):
+        assert send(depth).json()["code"] == "invalid_request"
+    with on_disk(home) as snapshot:
+        assert (snapshot.position, snapshot.item("x").id) == (1, "x")
+
+
+def test_numbers_of_any_size_are_kept(client: TestClient) -> None:
+    assert append(client, {"id": "x", "text": "a", "metadata": {"n": 10**400}}).status_code == 200
+    assert client.get(f"{ITEMS}/x").json()["metadata"] == {"n": 10**400}
+    assert nearest(client, "a", filter={"n": {"gt": 5}})["id"] == "x"
