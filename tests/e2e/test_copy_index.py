@@ -8,8 +8,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tiny_home import DATA, load_fake, make_home
+from tiny_home import DATA, load_fake, make_home, png
 
+from app.building import thumbnail
 from app.index_commands import build
 from app.rebuild_steps import Request
 from app.settings import Settings
@@ -20,6 +21,8 @@ from index.generations import IndexDirectory
 from index.snapshot import Snapshot
 from index.writer import IndexedItem
 from model.fake import FakeHasher
+from model.images import decode_image
+from model.items import content_hash
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "operations" / "copy-index.sh"
 REQUEST = Request("demo", DATA, "first", 64, "first", reuse=False, dry_run=False)
@@ -40,9 +43,14 @@ def copy(home: Path, target: Path) -> Path:
 
 
 def append(home: Path, item_id: str) -> None:
-    item = IndexedItem(item_id, item_id, item_id, {}, b"webp", {"text": HASHER.encode_texts([item_id]).codes})
+    data = png(7)
+    codes = {
+        "image": HASHER.encode_images([decode_image(data)]).codes,
+        "text": HASHER.encode_texts([item_id]).codes,
+    }
+    item = IndexedItem(item_id, content_hash(data, item_id), item_id, {}, thumbnail(data), codes)
     with editing(home / "indexes" / "demo") as editor:
-        editor.append([NewItem(item, item_id.encode(), {})], fingerprint=HASHER.fingerprint)
+        editor.append([NewItem(item, data, {})], fingerprint=HASHER.fingerprint)
 
 
 @contextmanager

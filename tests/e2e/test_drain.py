@@ -133,7 +133,7 @@ def test_callers_that_follow_readiness_lose_no_request(home: Path, tmp_path: Pat
 
 def test_requests_that_run_are_answered_after_the_port_is_closed(home: Path, tmp_path: Path) -> None:
     outcomes: list[int] = []
-    with served(home, tmp_path / "gate", CROSSBIT_DRAIN_NOTICE_S="0") as service:
+    with served(home, tmp_path / "gate", CROSSBIT_DRAIN_NOTICE_S="0", CROSSBIT_ENCODE_BATCH="1") as service:
         callers = [threading.Thread(target=lambda: outcomes.append(service.search())) for _ in range(CALLERS)]
         for caller in callers:
             caller.start()
