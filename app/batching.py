@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from app.lanes import Call, Encoded, Lane, Share, rows_of
+from app.lanes import Call, Encoded, Lane, Share, rows_of, tell_callers
 from app.stages import overloaded
 from model.bulk import encode_values
 from model.hasher import EncodedBatch, Hasher, Modality
@@ -66,7 +66,7 @@ class Batching:
             if self._waiting(modality) >= self.queue + self._threads - self._busy:
                 raise overloaded(f"{self.name} {modality}", self.queue)
             now, is_idle = time.monotonic(), self._awake < self._threads
-            call = Call(inputs, now if is_idle else now + self._wait_s)
+            call = Call(asyncio.get_running_loop().create_future(), inputs, now if is_idle else now + self._wait_s)
             lane = self._lanes.setdefault(key, Lane(hasher, modality, self._most(hasher, modality)))
             lane.calls[call] = None
             if is_idle:
@@ -75,7 +75,7 @@ class Batching:
             else:
                 self._changed.notify()
         try:
-            return await asyncio.wrap_future(call.future)
+            return await call.future
         finally:
             with self._changed:
                 lane.calls.pop(call, None)
@@ -89,7 +89,8 @@ class Batching:
             self._lanes.clear()
             self._changed.notify_all()
         for call in calls:
-            call.future.cancel()
+            call.outcome = asyncio.CancelledError()
+        tell_callers(calls)
         self._pool.shutdown()
 
     def _most(self, hasher: Hasher, modality: Modality) -> int:
@@ -135,7 +136,8 @@ class Batching:
             self._on_encoded(lane.modality, batch)
         except Exception as error:  # the caller's to deal with; of several only whose input it was may fail
             if len(shares) == 1:
-                shares[0].call.fail(error)
+                shares[0].call.outcome = error
+                tell_callers([shares[0].call])
                 return
             for share in shares:
                 self._encode(lane, [share])
@@ -146,3 +148,4 @@ class Batching:
             for share in shares:
                 share.call.add(share.start, rows_of(batch, first, first + len(share)), seconds)
                 first += len(share)
+        tell_callers([share.call for share in shares if share.call.outcome is not None])

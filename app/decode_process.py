@@ -17,7 +17,6 @@ import sys
 from typing import BinaryIO
 
 from model.errors import ImageError
-from model.images import decode_image
 
 HEADER = struct.Struct(">QQ")
 READY = b"ready"
@@ -25,6 +24,8 @@ READY = b"ready"
 
 def main() -> None:
     """Serve until nobody asks any more."""
+    import model.images  # noqa: F401 - before it says that it is ready
+
     requests, answers = sys.stdin.buffer, os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints shall not answer
     with os.fdopen(int(sys.argv[1]), "r+b", buffering=0) as shared:
@@ -41,6 +42,8 @@ def ppm_head(width: int, height: int) -> bytes:
 
 def answer(shared: BinaryIO, size: int, max_pixels: int) -> tuple[int, int]:
     """Put the pixels of an image, or why there are none, in the place of its bytes; what the answer's header says."""
+    from model.images import decode_image  # brings in pillow, which the other end does without
+
     data = os.pread(shared.fileno(), size, 0)
     shared.seek(0)
     try:

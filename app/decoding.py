@@ -28,7 +28,6 @@ log = Log(__name__)
 COMMAND = (sys.executable, "-m", "app.decode_process")
 REFUSALS = {kind.__name__: kind for kind in (TooManyPixels, UnsupportedImage)}
 START_S = 60.0  # longest wait for a process to be ready
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - elsewhere a temporary file has to do
 KEEP_BLOCKS = {"PILLOW_BLOCKS_MAX": "4"}  # of 16 MiB; new ones for each image took more time than decoding it
 KEPT_BYTES = 2**24  # of the shared file between two images
 MAX_REFUSAL_BYTES = 2**16
@@ -43,7 +42,7 @@ class Decoder:
 
     def __init__(self, command: tuple[str, ...] = COMMAND) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CROSSBIT_")}
-        self._shared = TemporaryFile(buffering=0, dir=MEMORY)  # noqa: SIM115 - kill closes it
+        self._shared = _unnamed_file()
         # a session of its own: Ctrl-C is for the service, which then ends this process
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             (*command, str(self._shared.fileno())),
@@ -138,6 +137,13 @@ class Decoder:
                 raise DecoderFailed("it answered with less than it said")
             left = left[got:]
         return data
+
+
+def _unnamed_file() -> FileIO:
+    """In memory on Linux, where ``/dev/shm`` may be too small for an image; elsewhere on disk."""
+    if hasattr(os, "memfd_create"):
+        return FileIO(os.memfd_create("upload"), "r+")
+    return TemporaryFile(buffering=0)
 
 
 class Decoders:

@@ -1,8 +1,8 @@
 """What waits to be encoded: calls, in lanes of one hasher and modality, and their shares of a batch."""
 
+import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,30 +26,47 @@ class Encoded:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What one caller wants encoded, in one batch or in several."""
+    """What one caller wants encoded, in one batch or in several; its future belongs to the caller's event loop."""
 
+    future: "asyncio.Future[Encoded]"
     inputs: "Sequence[Encodable]"
     due: float  # on the monotonic clock; from then on it waits for no company
     arrived: float = field(default_factory=time.perf_counter)
-    future: "Future[Encoded]" = field(default_factory=Future)
     taken: int = 0  # inputs that a thread has taken
     encode_s: float = 0.0
     parts: dict[int, EncodedBatch] = field(default_factory=dict)  # by the position of their first input
+    outcome: Encoded | BaseException | None = None
 
     def add(self, start: int, part: EncodedBatch, seconds: float) -> None:
-        """Add the codes from the input at ``start`` on; the last ones answer the caller, if it is still there."""
+        """Add the codes from the input at ``start`` on; the last ones make the outcome."""
         self.parts[start] = part
         self.encode_s += seconds
         if sum(map(len, self.parts.values())) == len(self.inputs):
             batch = _joined([self.parts[position] for position in sorted(self.parts)])
             waited = time.perf_counter() - self.arrived - self.encode_s
-            with suppress(InvalidStateError):  # the caller left
-                self.future.set_result(Encoded(batch, max(0.0, waited), self.encode_s))
+            self.outcome = Encoded(batch, max(0.0, waited), self.encode_s)
 
-    def fail(self, error: Exception) -> None:
-        """Answer the caller with an error, if it is still there."""
-        with suppress(InvalidStateError):  # the caller left, or another part failed first
-            self.future.set_exception(error)
+    def tell(self) -> None:
+        """Hand the outcome, if there is one, to a caller that is still there; for the event loop's own thread."""
+        if self.future.done():  # the caller left, or another part failed first
+            return
+        if isinstance(self.outcome, BaseException):
+            self.future.set_exception(self.outcome)
+        elif self.outcome is not None:
+            self.future.set_result(self.outcome)
+
+
+def tell_callers(calls: Sequence[Call]) -> None:
+    """Wake the callers of a batch at once: waking an event loop costs a system call, and each answer was one."""
+    loops = {call.future.get_loop() for call in calls}
+    for loop in loops:
+        with suppress(RuntimeError):  # the loop is closed, and with it whoever waited
+            loop.call_soon_threadsafe(_tell_all, [call for call in calls if call.future.get_loop() is loop])
+
+
+def _tell_all(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call.tell()
 
 
 @dataclass(frozen=True, slots=True)
