@@ -68,6 +68,7 @@ class Models:
             found = self._in_memory(name, bits, fingerprint)  # another thread may just have loaded it
             if found is not None:
                 return found
+            self._require(name)  # before anything looks at a file of this name
             stamp = artifact_stamp(self._folder(name))
             hasher = self._load(name, bits)
             if fingerprint not in (None, hasher.fingerprint):
@@ -95,10 +96,12 @@ class Models:
     def _folder(self, name: str) -> Path:
         return self._settings.artifacts_dir / name
 
-    def _load(self, name: str, bits: int) -> Hasher:
+    def _require(self, name: str) -> None:
         if name not in self.names():
             known = ", ".join(self.names()) or "none"
             raise Problem("model_not_found", f"expected the name of a model, found {name!r}; known: {known}")
+
+    def _load(self, name: str, bits: int) -> Hasher:
         started = time.perf_counter()
         folder = self._folder(name)
         try:
