@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from app.bench.batching import SERVICES, Round, compare_batching, tell, work_of
 from app.bench.load import Measurement, MeasurementFailed, measure
 from app.bench.queries import Workload, read_workload
@@ -31,13 +29,9 @@ def bench_serve(settings: Settings, index: str | None, requests: int) -> dict[st
     """Measure text, image and code queries of one index at each concurrency, and texts without batching.
 
     Raises:
-        typer.BadParameter: the extra `bench` is not installed.
+        IndexNotFound: the message lists those that exist.
         JobError: the service did not start, or answered with an error.
     """
-    try:
-        import httpx2  # noqa: F401
-    except ImportError as error:
-        raise typer.BadParameter("expected httpx2, found none; pip install 'crossbit[bench]'") from error
     workload = read_workload(find_index(settings, index))
     load = os.getloadavg()[0]
     total = sum(_requests(kind, requests) for kind in workload.queries) * len(CONCURRENCIES)

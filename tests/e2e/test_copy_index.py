@@ -91,13 +91,14 @@ def test_a_copy_made_beside_edits_and_rebuilds_is_whole(home: Path, tmp_path: Pa
             compact(index_dir)
 
     with going_on(edit, rebuild):
-        for number in range(COPIES):
+        for number in count():
+            if number >= COPIES and IndexDirectory(index_dir).generations()[-1] > 2:
+                break
             before = list(acknowledged)
             with Snapshot.open(copy(home, tmp_path / f"copy-{number}")) as snapshot:
                 snapshot.verify()
                 assert [item_id for item_id in before if not snapshot.has(item_id)] == []
     assert len(acknowledged) > COPIES
-    assert IndexDirectory(index_dir).generations()[-1] > 2
     assert [path.name for path in (home / "indexes").iterdir()] == ["demo"]
 
 

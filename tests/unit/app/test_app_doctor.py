@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,7 +190,8 @@ def test_appended_items_without_codes_of_the_model_are_a_warning(home: Path, fou
     item = IndexedItem("b", "1" * 64, "a boat", {}, None, {"text": np.zeros((1, BITS // 8), np.uint8)})
     with editing(index_dir) as editor:
         editor.append([NewItem(item, None, {})], fingerprint=fingerprint)
-    write_generation(index_dir, GenerationSpec("pictures", BITS, "small", "0" * 64, "cpu", "mine", "first", 2), [item])
+    other = replace(item, id="c")  # of ``b`` it says nothing
+    write_generation(index_dir, GenerationSpec("pictures", BITS, "small", "0" * 64, "cpu", "mine", "first", 2), [other])
     IndexDirectory(index_dir).activate(2)
     warnings = [one for one in found()["index pictures"] if one.level is Level.WARN]
     assert "1 appended items have no codes" in warnings[0].found
