@@ -1,6 +1,7 @@
 """States before the first tuned block, kept on disk: tuning the last blocks then costs those and nothing else."""
 
 import hashlib
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ class PrefixCache:
         self._enter_image = self._forward(lambda pixels: images.prefix(pixels, image_tail), self._path.image_stand_ins)
         self._enter_text = self._forward(lambda tokens: texts.prefix(tokens, text_tail), self._path.text_stand_ins)
         self._views: dict[int, FeatureCache] = {}
+        self._lock = threading.Lock()
         self._texts = FeatureCache(self._folder, f"text-tail{text_tail}", None, "float16")
         self._ids: dict[str, tuple[int, ...]] = {}
 
@@ -109,10 +111,11 @@ class PrefixCache:
         return Forward(prefix, self._backbone.device, self._path.chunk, stand_ins)
 
     def _view(self, view: int) -> FeatureCache:
-        if view not in self._views:
-            name = f"image-tail{self._image_tail}-views{VIEWS}-view{view}"
-            self._views[view] = FeatureCache(self._folder, name, None, "float16")
-        return self._views[view]
+        with self._lock:  # two threads with a cache each would not see what the other one stored
+            if view not in self._views:
+                name = f"image-tail{self._image_tail}-views{VIEWS}-view{view}"
+                self._views[view] = FeatureCache(self._folder, name, None, "float16")
+            return self._views[view]
 
     @staticmethod
     def _rows(forward: Forward, inputs: Tensor) -> list[NDArray[np.float16]]:

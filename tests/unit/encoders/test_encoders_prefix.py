@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,25 @@ def test_states_do_not_depend_on_company(tmp_path: Path) -> None:
     for text in TEXTS:
         alone.add_texts([text])
     assert torch.equal(together.text_states(texts)[0], alone.text_states(texts)[0])
+
+
+def test_threads_that_begin_at_once_find_what_each_of_them_stored(tmp_path: Path) -> None:
+    images, begun = pictures(8), threading.Barrier(4)
+
+    def add(start: int) -> list[str]:
+        begun.wait(10)
+        return cache.add_images(images[start : start + 2])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(5):
+            cache = open_cache(tmp_path / str(number))
+            with ThreadPoolExecutor(4) as pool:
+                keys = [key for part in pool.map(add, range(0, 8, 2)) for key in part]
+            assert len(cache.image_states(keys)) == 8
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_another_tail_or_backbone_has_states_of_its_own(tmp_path: Path) -> None:
