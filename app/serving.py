@@ -62,6 +62,10 @@ class DrainingServer(uvicorn.Server):
         deadline = time.monotonic() + LAST_S
         while sockets and select.select(sockets, [], [], 0)[0] and time.monotonic() < deadline:
             await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            loop.remove_reader(listener)  # accept nobody more ...
+        await asyncio.sleep(0)  # ... and take in who was just accepted: a closed server would drop them unanswered
         for server in self.servers:
             server.close()
         self.on_shutdown()

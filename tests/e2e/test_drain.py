@@ -79,9 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def served(home: Path, gate: Path, **settings: str) -> Iterator[Service]:
-    # a connection that comes while the port closes may be left to the garbage collector, which warns of its socket
-    warnings = ["-W", "error", "-W", "ignore::ResourceWarning"]
-    command = [sys.executable, *warnings, str(SCRIPT), str(home), str(gate)]
+    command = [sys.executable, "-W", "error", str(SCRIPT), str(home), str(gate)]
     with subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
