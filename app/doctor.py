@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 
 import typer
 
+from app.disk_space import COPIES
 from app.failures import ExtraMissing
 from app.jobs import JobsUnreachable
 from app.jobs_lock import running_workers
@@ -29,7 +30,6 @@ from model.licences import require_licence
 from model.manifest import list_artifacts, read_manifest
 
 LOW_BYTES, TOO_LOW_BYTES = 2**30, 100 * 2**20  # of free disk
-REBUILD_SPACE = 2.5  # generations: the new one, and its items before, with thumbnails as base64
 MANY_EDITS = MAX_EDITS // 2
 
 
@@ -134,8 +134,8 @@ def _check_home(settings: Settings) -> Iterator[Finding]:
     remedy = "" if level is Level.OK else "free some space, or set CROSSBIT_HOME to a larger disk"
     yield Finding(level, "disk", f"{free / 2**30:,.1f} GiB free", remedy)
     for name in list_indexes(settings.indexes_dir):
-        needed = REBUILD_SPACE * _generation_bytes(settings.indexes_dir / name)
-        if free < needed:
+        needed = COPIES * _generation_bytes(settings.indexes_dir / name)
+        if free - needed < settings.min_free_bytes:  # as what refuses a rebuild
             found = f"{free / 2**30:,.1f} GiB free, and a rebuild of index {name} takes about {needed / 2**30:,.1f}"
             yield Finding(Level.WARN, "disk", found, "free some space before the next rebuild")
 
