@@ -8,6 +8,9 @@ from model.errors import RecipeError
 METHODS = {
     "baseline": "model.methods.baseline",
     "baseline-pair": "model.methods.baseline_pair",
+    "cmhh-loss": "model.methods.cmhh",
+    "dhaph": "model.methods.dhaph",
+    "dnph": "model.methods.dnph",
     "itq": "model.methods.itq",
     "lsh": "model.methods.lsh",
     "pghmh": "model.methods.pghmh",
