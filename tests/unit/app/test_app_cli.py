@@ -22,6 +22,7 @@ from model.errors import UnsupportedImage
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
 from model.manifest import Manifest
+from model.training.recipe import shipped_recipes
 
 
 @dataclass(frozen=True)
@@ -217,13 +218,7 @@ def test_search_goes_across_modalities_and_filters(built: Ended, run: Run) -> No
         ),
         (
             ["train", "magic"],
-            "expected a .toml file or one of "
-            "baseline, baseline-pair, itq, lsh, pghmh, "
-            "pghmh-coco, pghmh-lite, pghmh-mirflickr25k, pghmh-nuswide, pghmh-published, "
-            "prompthash, prompthash-coco, prompthash-mirflickr25k, prompthash-nuswide, prompthash-published, "
-            "prompthash-published-coco, prompthash-published-mirflickr25k, prompthash-published-nuswide, "
-            "prompthash-tuned, random, soda, soda-coco, soda-mirflickr25k, soda-nuswide, soda-tuned"
-            ", found 'magic'",
+            f"expected a .toml file or one of {', '.join(shipped_recipes())}, found 'magic'",
         ),
         (["evaluate", "x"], "no artifact named 'x'; known: first, second"),
         (["serve", "--host", "0.0.0.0"], "expected a loopback address"),  # noqa: S104 - refused
