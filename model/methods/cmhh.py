@@ -15,7 +15,8 @@ Known deviations:
   the squared Euclidean one, which grows with the root of K;
 - image and text learn jointly from the pairs of a batch; torchcmh updates one side at a time against stored codes of
   the whole training set;
-- one run trains all lengths: the loss is a mean over them;
+- one run trains all lengths: the loss is a mean over them, and ``beta_bits`` gives each length a beta of its own: with
+  one beta per bit, codes of most lengths end in a narrow cone, whose signs agree;
 - an unlabelled item takes no part. Where no item has labels an item is like itself alone.
 
 It is made for lookup within a small radius, not for a whole ranking: mAP is not what it maximises.

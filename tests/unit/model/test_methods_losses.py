@@ -264,6 +264,17 @@ def test_similar_pairs_outside_a_small_ball_cost_much_and_others_far_away_next_t
     assert cost(8, 0) < 1e-3 < cost(2, 0) < cost(0, 0)
 
 
+def test_beta_is_for_one_length_where_the_recipe_names_it() -> None:
+    """The same cosines then cost the same at every length; else a longer code is further away."""
+    codes, other, shared = torch.randn(4, 16), torch.randn(4, 16), torch.eye(4)
+    longer = codes.repeat(1, 4), other.repeat(1, 4)
+    named, bare = cmhh.Config(beta_bits=32), cmhh.Config(beta=0.5)
+    cost = cmhh.exponential_focal(codes, other, shared, named).item()
+    assert cmhh.exponential_focal(*longer, shared, named).item() == pytest.approx(cost, rel=1e-4)
+    assert cost == pytest.approx(cmhh.exponential_focal(codes, other, shared, cmhh.Config(beta=1.0)).item(), rel=1e-4)
+    assert cmhh.exponential_focal(*longer, shared, bare) > cmhh.exponential_focal(codes, other, shared, bare)
+
+
 def test_identical_codes_that_should_differ_have_a_finite_gradient() -> None:
     codes = torch.ones(2, 16, requires_grad=True)
     cmhh.exponential_focal(codes, codes, torch.eye(2), cmhh.Config(gamma=0.5)).backward()
@@ -313,6 +324,15 @@ def test_the_hierarchy_reaches_the_codes_where_it_is_not_detached(backbone: Back
     ancestors = [value for name, value in made.named_parameters() if name.endswith("ancestors")]
     assert len(ancestors) == 2
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in ancestors)
+
+
+def test_clipped_by_tensor_the_released_hierarchy_changes_no_weight(tmp_path: Path, backbone: Backbone) -> None:
+    """(a) alone is what the released code trains."""
+    found = []
+    for name, overrides in (("with", HIERARCHY), ("without", ("config.hierarchy=0",))):
+        own = [*SMALL, *overrides, "optimiser.algorithm=bertadam", "optimiser.epochs=2"]
+        found.append(run(tmp_path / name, load_recipe("dhaph", own), backbone)[0].network.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_the_ancestors_learn_at_a_rate_of_their_own_and_are_not_served(backbone: Backbone) -> None:
