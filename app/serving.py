@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import typer
 import uvicorn
 
+from app.connections import connections
 from app.logs import EventHandler, Log
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -74,10 +76,21 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(
-    create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys: bool, notice_s: float, drain_s: int
-) -> None:
-    """Serve until Ctrl-C or SIGTERM, and then at most ``notice_s`` and ``drain_s`` more.
+def configured(app: "FastAPI | Callable[[], FastAPI]", settings: Settings, *, factory: bool = False) -> uvicorn.Config:
+    """How uvicorn runs the application: HTTP/1.1 alone, its heads bounded, its own lines kept off the console."""
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        http=connections(settings.limits.head_s),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
+
+
+def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys: bool, settings: Settings) -> None:
+    """Serve until Ctrl-C or SIGTERM, and then at most the settings' ``drain_notice_s`` and ``drain_s`` more.
 
     The port is taken before any model is loaded.
 
@@ -98,10 +111,7 @@ def serve(
             server.on_shutdown = lambda: app.state.listeners.close()
             return app
 
-        config = uvicorn.Config(
-            make_app, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=drain_s
-        )
-        server = DrainingServer(config, notice_s)
+        server = DrainingServer(configured(make_app, settings, factory=True), settings.drain_notice_s)
         logging.getLogger("uvicorn").addHandler(EventHandler("server_logged"))
         # a second Ctrl-C ends the process at once, and uvicorn reports the lifespan that this cuts short
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)

@@ -20,6 +20,9 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    head_s: float = Field(default=10.0, gt=0, le=3600)
+    """Seconds that the head of a request may take to arrive; beyond it the connection is closed, after a 408."""
+
     body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31)
     """Largest request body, in bytes, checked while it arrives; beyond it ``payload_too_large``."""
 

@@ -34,8 +34,7 @@ def main(home: Path, gate: Path) -> None:
         "127.0.0.1",
         0,
         has_keys=False,
-        notice_s=settings.drain_notice_s,
-        drain_s=settings.drain_s,
+        settings=settings,
     )
 
 
