@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import typer
 import uvicorn
 
+from app import ending
 from app.connections import connections
+from app.ending import end_within
 from app.logs import EventHandler, Log
 from app.settings import Settings
 
@@ -60,7 +62,11 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take who waits at the port, close it, let who is inside speak, end streams; then wait for what runs."""
+        """Take who waits at the port, close it, let who is inside speak, end streams; then wait for what runs.
+
+        What hangs is not waited for beyond ``END_S``: the process ends then, with another status than 0.
+        """
+        end_within(LAST_S + (self.config.timeout_graceful_shutdown or 0) + ending.END_S)
         deadline = time.monotonic() + LAST_S
         while sockets and select.select(sockets, [], [], 0)[0] and time.monotonic() < deadline:
             await asyncio.sleep(0)
