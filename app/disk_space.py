@@ -40,7 +40,7 @@ def check_room(request: Request, places: Places) -> None:
         DiskFull
         SourceNotFound, ArchiveError: the source cannot be opened.
     """
-    needed = needed_bytes(request, places)
+    needed = needed_bytes(request.index, request.source, places)
     folder = places.indexes_dir.absolute()
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
     if free - needed < places.min_free_bytes:
@@ -50,7 +50,7 @@ def check_room(request: Request, places: Places) -> None:
         )
 
 
-def needed_bytes(request: Request, places: Places) -> int:
+def needed_bytes(index: str, source: str, places: Places) -> int:
     """An estimate from what an item takes in the generation that serves, where there is one.
 
     The items are those of a rebuild that starts now: of the source, with what was appended, without what was deleted.
@@ -58,7 +58,7 @@ def needed_bytes(request: Request, places: Places) -> int:
     Raises:
         SourceNotFound, ArchiveError: the source cannot be opened.
     """
-    directory = IndexDirectory(places.indexes_dir / request.index)
+    directory = IndexDirectory(places.indexes_dir / index)
     pointer = directory.current()
     per_item = float(NEW_ITEM_BYTES)
     if pointer is not None:
@@ -66,7 +66,7 @@ def needed_bytes(request: Request, places: Places) -> int:
         per_item = sum(file.size_bytes for file in manifest.files.values()) / max(1, manifest.items)
     edits = _edits(directory.path)
     appended = sum(isinstance(record, Append) for record in edits.values())
-    items = count_items(request.source, places.data_dir, but=edits.keys()) + appended
+    items = count_items(source, places.data_dir, but=edits.keys()) + appended
     return round(items * per_item * COPIES)
 
 
