@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
-from tiny_home import load_fake, make_home
+from tiny_home import load_fake, make_archive, make_home
 
 from app.disk_space import COPIES, NEW_ITEM_BYTES, check_room, needed_bytes
+from app.edit_commands import append, delete
 from app.index_commands import build
 from app.jobs import DiskFull, SourceNotFound
 from app.rebuild_steps import Request
 from app.settings import Settings
 from index.generations import IndexDirectory
+from model.items import ItemArchive
 
 REQUEST = Request("new", "tiny", "first", 64, "first", reuse=True, dry_run=False)
 
@@ -25,6 +27,16 @@ def test_an_index_that_is_there_tells_what_its_items_take(tmp_path: Path) -> Non
     folder = IndexDirectory(settings.indexes_dir / "new").generation_path(1)
     stored = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
     assert needed_bytes(REQUEST, settings) == round(stored * COPIES)
+
+
+def test_what_was_appended_and_deleted_counts(tmp_path: Path) -> None:
+    settings = Settings(home=make_home(tmp_path, 10))
+    build(settings, REQUEST, load_fake)
+    of_eight = needed_bytes(REQUEST, settings)
+    make_archive(tmp_path / "more.zip", 15)  # ten of them are in the source already, and replace what is there
+    append(settings, "new", ItemArchive.open(tmp_path / "more.zip"), load_fake)
+    delete(settings, "new", ["item-0000", "item-0012"])
+    assert needed_bytes(REQUEST, settings) == pytest.approx(of_eight * 13 / 8, abs=1)
 
 
 def test_a_rebuild_must_leave_enough_free(tmp_path: Path) -> None:
