@@ -54,7 +54,7 @@ async def compare_batching(
     for size in SIZES:  # shapes of forwards are tried at first sight
         _texts_per_s(hasher, texts[:size], size)
     for client in clients.values():
-        await measure(client, "text", queries, concurrency=SATURATING, requests=SATURATING)
+        await measure(client, "text", queries, concurrency=SATURATING, requests=min(SATURATING, SATURATED * requests))
     rounds = []
     for _ in range(ROUNDS):
         bare, saturated, alone = {}, {}, {}
