@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,10 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 SCRIPT = Path(__file__).parent.parent / "support" / "train_ranks.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CROSSBIT = [*TORCHRUN, "--no-python", sys.executable, "-c", "from app.cli import main; main()"]
-TINY = ["backbone=clip:crossbit-tiny:random", "config.bits=[16, 64]"]
+TINY = ["backbone=clip:crossbit-tiny:random", "config.bits=[16, 32]"]
+SMALL = [*TINY, "config.width=64", "config.hidden=64", "selection.bits=16"]
 # of 100 items, so that the last step of an epoch is a short one
-TRAINED = [*TINY, "selection.bits=16", "selection.every=17", "optimiser.batch=40", "optimiser.epochs=17"]
+TRAINED = [*SMALL, "selection.every=17", "optimiser.batch=40", "optimiser.epochs=17"]
 RECIPES = ("baseline", "baseline-pair", "prompthash", "pghmh", "pghmh-lite", "soda")
 OTHERS = {
     # text tower's blocks with dropout, groups of texts by length, gradients clipped one by one
@@ -50,13 +52,17 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return one, two
 
 
+def lines(path: Path) -> list[Any]:  # JSON
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "itq"])
 def test_two_processes_have_the_losses_of_one(homes: tuple[Path, Path], name: str) -> None:
-    one, two = ([json.loads(line) for line in (home / "steps" / f"{name}.jsonl").open()] for home in homes)
+    one, two = (lines(home / "steps" / f"{name}.jsonl") for home in homes)
     assert len(one) == len(two) == 51
     for step, (expected, found) in enumerate(zip(one, two, strict=True)):
         assert found == pytest.approx(expected, abs=1e-4), f"step {step}"
-    logged, epochs = ([json.loads(line) for line in (home / "runs" / name / "metrics.jsonl").open()] for home in homes)
+    logged, epochs = (lines(home / "runs" / name / "metrics.jsonl") for home in homes)
     assert [line["world_size"] for line in logged] == [1] * 17
     assert [line["world_size"] for line in epochs] == [2] * 17
     assert all(b["losses"] == pytest.approx(a["losses"], abs=1e-4) for a, b in zip(logged, epochs, strict=True))
@@ -77,7 +83,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def train(name: str, *overrides: str) -> list[str]:
     """The command."""
-    settings = [*TINY, "selection.bits=16", "optimiser.batch=50", *overrides]
+    settings = [*SMALL, "optimiser.batch=50", *overrides]
     sets = [part for one in settings for part in ("--set", one)]
     return [*CROSSBIT, "train", "baseline", "--data", "small", "--name", name, *sets]
 
@@ -126,7 +132,7 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_as_if_nothing_had_b
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["artifact"] == name  # said once
-    assert [json.loads(line)["epoch"] for line in log.open()] == list(range(1, 81))
+    assert [line["epoch"] for line in lines(log)] == list(range(1, 81))
     cut_short, whole = (
         json.loads((tmp_path / "artifacts" / name / "manifest.json").read_text()) for name in ("cut", "whole")
     )
