@@ -217,6 +217,10 @@ class Objective(nn.Module, ABC):
     def begin(self) -> None:
         """Called once before the first step of a fresh run."""
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What the optimiser tunes beside the network."""
+        return [ParameterGroup(list(self.parameters()))]
+
     def stages(self, epochs: int) -> Sequence[int]:
         """How a run's epochs fall into stages: the rate rises and decays in each, the last one is selected from.
 

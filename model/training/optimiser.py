@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from model.methods.protocol import Network, Objective, ParameterGroup
+from model.methods.protocol import Network, Objective
 from model.training.recipe import Optimiser
 
 BERTADAM_EPS = 1e-6
@@ -44,10 +44,7 @@ class BertAdam(torch.optim.Optimizer):
 
 def make_optimiser(recipe: Optimiser, network: Network, objective: Objective) -> torch.optim.Optimizer:
     """An optimiser over the network's groups and whatever the objective trains beside it."""
-    groups = network.parameter_groups()
-    own = list(objective.parameters())
-    if own:
-        groups.append(ParameterGroup(own))
+    groups = [group for part in (network, objective) for group in part.parameter_groups() if group.parameters]
     parts: list[dict[str, object]] = [
         {
             "params": list(group.parameters),

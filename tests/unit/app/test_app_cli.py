@@ -19,6 +19,7 @@ from app.cli import options
 from model.errors import UnsupportedImage
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
+from model.training.recipe import shipped_recipes
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
@@ -63,13 +64,7 @@ def test_the_version_is_printed(run: Run) -> None:
         ),
         (
             ["train", "magic"],
-            "expected a .toml file or one of "
-            "baseline, baseline-pair, itq, lsh, pghmh, "
-            "pghmh-coco, pghmh-lite, pghmh-mirflickr25k, pghmh-nuswide, pghmh-published, "
-            "prompthash, prompthash-coco, prompthash-mirflickr25k, prompthash-nuswide, prompthash-published, "
-            "prompthash-published-coco, prompthash-published-mirflickr25k, prompthash-published-nuswide, "
-            "prompthash-tuned, random, soda, soda-coco, soda-mirflickr25k, soda-nuswide, soda-tuned"
-            ", found 'magic'",
+            f"expected a .toml file or one of {', '.join(shipped_recipes())}, found 'magic'",
         ),
         (["evaluate", "x"], "no artifact named 'x'; known: first, second"),
         (["serve", "--host", "0.0.0.0"], "expected a loopback address"),  # noqa: S104 - refused

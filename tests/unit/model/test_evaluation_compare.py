@@ -12,7 +12,7 @@ from model.errors import RecipeError
 from model.evaluation.compare import encode_rate, measure_label_only, read_outcome
 from model.fake import FakeHasher
 from model.items import ItemArchive
-from model.training.contest import FLOORS, contest_recipe, entry_name
+from model.training.contest import competitors, contest_recipe, entry_name
 
 
 def test_an_outcome_survives_its_file(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_an_outcome_of_before_the_unseen_precisions_is_measured_again(tmp_path: 
     assert read_outcome(tmp_path / "o.json") is None
 
 
-@pytest.mark.parametrize("method", [*FLOORS, "baseline"])
+@pytest.mark.parametrize("method", competitors())
 def test_every_method_meets_the_same_conditions(method: str) -> None:
     recipe = contest_recipe(method, 2, "title", 7, (16, 64))
     assert (recipe.seed, recipe.captions) == (2, "title")
