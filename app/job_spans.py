@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -74,17 +74,15 @@ class Steps(Protocol):
         """Folder of the job, named after it."""
 
 
-S = TypeVar("S", bound=Steps)
+def spanned(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Give each call of a method of ``Steps`` a span."""
 
-
-def spanned(name: str) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T]]:
-    """Give each call of a method a span."""
-
-    def decorate(run: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    def decorate(run: Callable[P, T]) -> Callable[P, T]:
         @wraps(run)
-        def run_in_span(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-            with self.spans.step(name, self.work_dir.name, self.request.index):
-                return run(self, *args, **kwargs)
+        def run_in_span(*args: P.args, **kwargs: P.kwargs) -> T:
+            steps = cast("Steps", args[0])
+            with steps.spans.step(name, steps.work_dir.name, steps.request.index):
+                return run(*args, **kwargs)
 
         return run_in_span
 
