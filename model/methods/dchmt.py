@@ -106,8 +106,8 @@ def distance_loss(a: Tensor, b: Tensor, shared: Tensor, theta: float, max_weight
     hinge = (theta**0.5 - squares.clamp(min=TINY).sqrt()).relu().square()
     share = shared.mean().clamp(1e-6, 1 - 1e-6)
     weight = ((1 - share) / share).clamp(1, max_weight)
-    costs: Tensor = shared * weight * squares + (1 - shared) * hinge
-    return costs.mean()
+    loss: Tensor = (shared * weight * squares + (1 - shared) * hinge).mean()
+    return loss
 
 
 def _difference(pairs: Tensor) -> Tensor:
