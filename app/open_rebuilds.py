@@ -5,23 +5,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.job_spans import JobSpans
 from app.rebuild_steps import LoadHasher, Places, RebuildSteps, Request
 
 
 class OpenRebuilds:
     """The steps of rebuilds, by job."""
 
-    def __init__(self, jobs_dir: Path, places: Places, load_hasher: LoadHasher) -> None:
+    def __init__(self, jobs_dir: Path, places: Places, load_hasher: LoadHasher, spans: JobSpans) -> None:
         self._jobs_dir = jobs_dir
         self._places = places
         self._load_hasher = load_hasher
+        self._spans = spans
         self._steps: dict[str, RebuildSteps] = {}
         self._turn = threading.Condition()
         self._encoding: str | None = None  # the job whose shard is being encoded
 
     def new(self, job_id: str, request: Request) -> RebuildSteps:
         """Steps with nothing opened, to clean up behind a job."""
-        return RebuildSteps(request, self._jobs_dir / job_id, self._places, self._load_hasher)
+        return RebuildSteps(request, self._jobs_dir / job_id, self._places, self._load_hasher, self._spans)
 
     def steps(self, job_id: str, request: Request) -> RebuildSteps:
         """The steps of a job, which stay open until ``close`` or ``close_ended``."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from app import job_store, rebuild_queue, workflows
 from app.disk_space import check_room
 from app.heartbeats import Heartbeats
+from app.job_spans import JobSpans
 from app.jobs import JobError, JobState
 from app.jobs_lock import deciding, rebuilding, take_worker_id, try_rebuilding
 from app.logs import Log, with_fields
@@ -60,11 +61,12 @@ class RebuildWorker:
         load_hasher: LoadHasher,
         on_swap: Callable[[str], None] = lambda index: None,
         metrics: Metrics | None = None,
+        spans: JobSpans | None = None,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._metrics = metrics or Metrics()
-        self._rebuilds = OpenRebuilds(settings.jobs_dir, settings, load_hasher)
+        self._rebuilds = OpenRebuilds(settings.jobs_dir, settings, load_hasher, spans or JobSpans())
         self._on_swap = on_swap
         self._swapped: set[str] = set()
 
@@ -83,6 +85,7 @@ class RebuildWorker:
         self._name, self._lock = take_worker_id(self._settings.jobs_dir, self._settings.worker_id)
         self._heartbeats = Heartbeats(url, self._settings.worker_timeout_s)
         self._heartbeats.beat(self._name, WORKFLOW_VERSION)  # before anybody can see a job of ours
+        self._metrics.watch_worker(self._name, self._heartbeats.beat_age_s)
         self._ownership = Ownership(self._queue, self._name)
         shards = ShardEncoder(self._queue, self._ownership, self._rebuilds, self._metrics, every_s=PROGRESS_S)
         kinds = [

@@ -69,6 +69,11 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float, stage: int = 0) -> N
         group["lr"] = rate * group["factor"] * (group["stages"][stage] if group["stages"] else 1.0)
 
 
+def gradients(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """Those of the last backward pass, in the order of the groups."""
+    return [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+
+
 def clip(recipe: Optimiser, optimiser: torch.optim.Optimizer) -> Tensor:
     """Clip the gradients to ``clip_norm``, as a whole or tensor by tensor -> the largest norm before, a scalar."""
     parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
