@@ -147,7 +147,15 @@ class RebuildSteps:
 
     @spanned("shard")
     def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> Shard:
-        """Encode the items of one shard into a file of the work folder: those of the source, then those appended."""
+        """Encode the items of one shard into a file of the work folder: those of the source, then those appended.
+
+        Raises:
+            RebuildFailed: this worker finds something else than the one that made the plan.
+        """
+        if not self.work_dir.is_dir():
+            raise RebuildFailed(
+                f"expected the folder of the job at {self.work_dir}, found none: every worker must share one home"
+            )
         self._check_unchanged(plan)
         first, last = number * SHARD_ITEMS, (number + 1) * SHARD_ITEMS
         appended = self._appended[max(0, first - len(self._items)) : max(0, last - len(self._items))]
@@ -319,7 +327,12 @@ class RebuildSteps:
         if (self._source.digest, self._hasher.fingerprint) != (plan.source_digest, plan.fingerprint):
             raise RebuildFailed(
                 f"source {self.request.source!r} or artifact {self.request.artifact!r} was replaced during the "
-                "rebuild; start again"
+                "rebuild, or is another one on this worker; start again"
+            )
+        if self._hasher.device != plan.device:
+            raise RebuildFailed(
+                f"expected a worker whose models run on {plan.device}, found one on {self._hasher.device}: their bits "
+                "may differ; set the same CROSSBIT_DEVICE for every worker"
             )
 
     def _shard_path(self, number: int) -> Path:
