@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from app import engines
 from app.appended import AppendedItems, with_codes
 from app.building import SHARD_ITEMS, Builder, Shard, Texts, check_sample
 from app.jobs import RebuildFailed
@@ -44,7 +45,7 @@ log = Log(__name__)
 LoadHasher = Callable[[Path, int, str], Hasher]  # artifact directory, bits, device
 
 
-class Places(Protocol):
+class Places(engines.Settings, Protocol):
     """What a rebuild needs of the settings."""
 
     @property
@@ -166,8 +167,10 @@ class RebuildSteps:
     def verify(self, plan: Plan, *, items: int) -> None:
         """Check counts, checksums and self-queries of the new generation, and encode a sample of it again.
 
+        An engine that is a server takes it over here, so that no swap waits for that.
+
         Raises:
-            RebuildFailed, IndexCorrupt: do not swap.
+            RebuildFailed, IndexCorrupt, EngineUnavailable: do not swap.
         """
         self._check_unchanged(plan)
         verify_index(self._directory.path, plan.generation)
@@ -180,6 +183,7 @@ class RebuildSteps:
                 )
             check_sample(snapshot, self._builder(), self._items)
             check_sample(snapshot, self._encoder(reuse=False), self._appended)
+        engines.Engines(self._places).prepare(self._directory.path, plan.generation)
 
     def catch_up(self, plan: Plan, *, progress: Callable[[int], None]) -> None:
         """Encode most of what was appended since the plan by another model, while writers go on."""
