@@ -3,7 +3,7 @@
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from index.transfer import checksum, checksums
 from index.writer import GenerationSpec, IndexedItem, write_generation
 
 pytestmark = pytest.mark.milvus
+
+SpecMaker = Callable[..., GenerationSpec]
 
 MANY = 40_000
 
@@ -102,6 +104,15 @@ def test_an_index_with_several_codes_an_item_and_edits_answers_as_embedded(
                 assert one.total == other.total
 
 
+def test_a_column_without_codes_has_an_empty_collection(
+    tmp_path: Path, server: MilvusServer, items: list[IndexedItem], make_spec: SpecMaker
+) -> None:
+    write_generation(tmp_path / "demo", make_spec(columns=("pair",)), items)
+    with Snapshot.open(tmp_path / "demo", 1, engine=server) as snapshot:
+        hits = snapshot.written.columns["pair"].warm().knn(np.zeros((1, 2), dtype=np.uint8), 3)
+        assert hits.rows.tolist() == []
+
+
 def test_what_is_there_is_not_taken_over_again(
     index_dir: Path, server: MilvusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,9 +138,9 @@ def test_without_an_alias_there_is_no_index(server: MilvusServer) -> None:
 
 
 def test_activating_drops_the_collections_of_generations_that_are_gone(
-    index_dir: Path, server: MilvusServer, milvus_url: str, items: list[IndexedItem], make_spec: object
+    index_dir: Path, server: MilvusServer, milvus_url: str, items: list[IndexedItem], make_spec: SpecMaker
 ) -> None:
-    write_generation(index_dir, make_spec(), items[:4])  # type: ignore[operator]
+    write_generation(index_dir, make_spec(), items[:4])
     for number in (1, 2):
         with Snapshot.open(index_dir, number, engine=server) as snapshot:
             snapshot.warm()
