@@ -236,7 +236,11 @@ class Runtime:
 
     def _pair(self, snapshot: Snapshot, hasher: Hasher | None) -> Served:
         served = Served(snapshot, hasher)
-        snapshot.warm()
+        try:
+            snapshot.warm()
+        except Exception:  # a search server may be away
+            snapshot.close()
+            raise
         weakref.finalize(served, snapshot.close)
         return served
 
