@@ -1,9 +1,10 @@
 # Everything a fresh machine needs: Python 3.11 or newer, gcc and make.
 #   make demo            set up, train, build the index, serve at http://127.0.0.1:8000   (SERVE=0: all but serve)
-#   make test            set up and run the whole test suite
+#   make test            set up and run the whole test suite, in two processes   (TEST_PROCESSES=4: in four)
 #   make test-gpu        the tests that need a CUDA device
 PYTHON ?= python3
 SERVE ?= 1
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 # mamba-ssm without its CUDA kernels: tests compare the state-space block with its pure-Python part
 MAMBA := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
@@ -25,8 +26,9 @@ $(DEMO): | var/artifacts/demo/manifest.json
 var/artifacts/demo/manifest.json: | .venv/installed
 	$(BIN)/crossbit train baseline --data openclipart --name demo
 
+# a file of tests stays in one process, as what it prepares is made once; slow files come first, in their order
 test: .venv/installed chromium
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # what only a CUDA device can show; skipped, with the reason, where there is none
 test-gpu: .venv/installed
