@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from app import engines
 from app.appended import AppendedItems, with_codes
 from app.building import SHARD_ITEMS, Builder, Shard, Texts, check_sample
 from app.job_spans import JobSpans, spanned
@@ -45,7 +46,7 @@ log = Log(__name__)
 LoadHasher = Callable[[Path, int, str], Hasher]  # artifact directory, bits, device
 
 
-class Places(Protocol):
+class Places(engines.Settings, Protocol):
     """What a rebuild needs of the settings."""
 
     @property
@@ -192,8 +193,10 @@ class RebuildSteps:
     def verify(self, plan: Plan, *, items: int) -> None:
         """Check counts, checksums and self-queries of the new generation, and encode a sample of it again.
 
+        An engine that is a server takes it over here, so that no swap waits for that.
+
         Raises:
-            RebuildFailed, IndexCorrupt: do not swap.
+            RebuildFailed, IndexCorrupt, EngineUnavailable: do not swap.
         """
         self.spans.tell(generation=plan.generation, items=items)
         self._check_unchanged(plan)
@@ -207,6 +210,7 @@ class RebuildSteps:
                 )
             check_sample(snapshot, self._builder(), self._items)
             check_sample(snapshot, self._encoder(reuse=False), self._appended)
+        engines.Engines(self._places).prepare(self._directory.path, plan.generation)
 
     @spanned("replay")
     def catch_up(self, plan: Plan, *, progress: Callable[[int], None]) -> None:
