@@ -158,6 +158,7 @@ def _open_rebuilds(load_hasher: "LoadHasher") -> OpenJobs:
             if settings.worker == "none":
                 yield queue
                 return
+            from app.demo import queue_demo
             from app.rebuild import RebuildWorker
 
             worker = RebuildWorker(
@@ -165,6 +166,7 @@ def _open_rebuilds(load_hasher: "LoadHasher") -> OpenJobs:
             )
             await asyncio.to_thread(worker.launch)
             try:
+                await asyncio.to_thread(queue_demo, settings, queue)
                 yield queue
             finally:
                 await asyncio.to_thread(worker.close)

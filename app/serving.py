@@ -75,7 +75,14 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve(
-    create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys: bool, notice_s: float, drain_s: int
+    create_app: Callable[[], "FastAPI"],
+    host: str,
+    port: int,
+    *,
+    has_keys: bool,
+    open_without_keys: bool = False,
+    notice_s: float,
+    drain_s: int,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, and then at most ``notice_s`` and ``drain_s`` more.
 
@@ -84,7 +91,7 @@ def serve(
     Raises:
         typer.BadParameter: the address is open to the network while there are no keys, or cannot be bound.
     """
-    if not has_keys and not is_loopback(host):
+    if not has_keys and not open_without_keys and not is_loopback(host):
         raise typer.BadParameter(
             f"expected a loopback address such as 127.0.0.1, found {host}: no API keys are set, so whoever reaches the "
             "port could do everything; make one with `crossbit key --role admin` and set it, or serve on loopback",
@@ -107,7 +114,7 @@ def serve(
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
         address, taken = listener.getsockname()[:2]
         typer.echo(f"serving on http://{f'[{address}]' if ':' in address else address}:{taken}", err=True)
-        if not has_keys:
+        if not has_keys and not open_without_keys:
             typer.echo("no API keys are set, so only this machine may reach it; `crossbit key` makes one", err=True)
         try:
             server.run(sockets=[listener])

@@ -6,6 +6,7 @@ import threading
 
 import typer
 
+from app.demo import queue_demo
 from app.logs import configure_logs
 from app.rebuild import RebuildWorker
 from app.rebuild_queue import RebuildQueue
@@ -29,6 +30,7 @@ def work(settings: Settings, load_hasher: LoadHasher) -> None:
     try:
         worker = RebuildWorker(settings, queue, load_hasher=load_hasher)
         worker.launch()
+        queue_demo(settings, queue)
         typer.echo(f"working on rebuilds as {worker.name}", err=True)
         stopping.wait()
         worker.close()

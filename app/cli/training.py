@@ -47,7 +47,7 @@ def train(
     choice = choose_items(parsed, archive)
     if not archive.info.class_names and not parsed.closed_form:
         note(f"{data_set} has no labels: {len(choice.train):,} image-text pairs alone teach the model")
-    folders = Folders(settings.home / "runs", settings.artifacts_dir, settings.home / "cache")
+    folders = Folders(settings.home / "runs", settings.home / "artifacts", settings.home / "cache")
     with watch_training(0 if parsed.closed_form else parsed.optimiser.epochs) as watcher:
         manifest = train_artifact(
             parsed,

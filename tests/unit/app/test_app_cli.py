@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from tiny_home import load_fake, make_archive, make_home, png
 
 import app.cli
 from app.cli import options
+from app.jobs_lock import take_worker_id
 from model.errors import UnsupportedImage
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
@@ -504,3 +506,15 @@ def test_show_tells_the_bytes_of_an_item(run: Run) -> None:
     sizes = run("index", "show", "demo", "--json").json["bytes_per_item"]
     assert (sizes["codes"], sizes["lookup"]) == (16, 16)
     assert sizes["metadata"] > 0 < sizes["thumbnails"]
+
+
+def test_a_check_of_workers_fails_where_nobody_works(run: Run) -> None:
+    ended = run("worker", "--check")
+    assert (ended.code, ended.err) == (1, "workers: none\n")
+
+
+def test_a_check_of_workers_names_those_that_work(run: Run, home: Path) -> None:
+    _, lock = take_worker_id(home / "jobs", "night-shift")
+    with closing(lock):
+        ended = run("worker", "--check")
+    assert (ended.code, ended.err) == (0, "workers: night-shift\n")
