@@ -13,6 +13,14 @@ ARG BUILDER_IMAGE=${BASE_IMAGE}
 FROM ${BUILDER_IMAGE} AS builder
 # cpu or cuda; cuda adds the extra `mamba`, whose kernels are compiled here
 ARG VARIANT=cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /source
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+      $(test "$VARIANT" = cpu || echo g++ python3-dev python3-venv) \
+ && rm -rf /var/lib/apt/lists/* && python3 -m venv /opt/crossbit
+
+FROM builder AS dependencies
+ARG VARIANT=cpu
 # what pip is told of torch; from an index of CPU builds (PIP_EXTRA_INDEX_URL) it is a quarter of the size
 ARG TORCH_SPEC="-c constraints-torch.txt torch"
 ARG PIP_EXTRA_INDEX_URL
@@ -20,32 +28,23 @@ ARG PIP_EXTRA_INDEX_URL
 ARG EXTRAS=otel
 # 1 adds the CLIP towers of open_clip, which need torchvision
 ARG WITH_CLIP=0
-
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
-      $(test "$VARIANT" = cpu || echo g++ python3-dev python3-venv) \
- && rm -rf /var/lib/apt/lists/*
-WORKDIR /source
 COPY pyproject.toml constraints.txt constraints-torch.txt ./
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python3 -m venv /opt/crossbit && PATH=/opt/crossbit/bin:$PATH \
- && pip install $TORCH_SPEC \
- && if [ "$WITH_CLIP" = 1 ]; then pip install -c constraints-torch.txt torchvision; fi \
+RUN PATH=/opt/crossbit/bin:$PATH \
+ && pip install -c constraints.txt $TORCH_SPEC \
+ && if [ "$WITH_CLIP" = 1 ]; then pip install -c constraints.txt -c constraints-torch.txt torchvision; fi \
  && extras="$EXTRAS $(test "$WITH_CLIP" != 1 || echo clip)" \
  && python -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
       print(*project["dependencies"], *sum((project["optional-dependencies"][one] for one in sys.argv[1:]), []), sep="\n")' \
       $extras > requirements.txt \
  && pip install -c constraints.txt -r requirements.txt \
  && if [ "$VARIANT" = cuda ]; then \
-      pip install 'setuptools>=77' wheel ninja packaging \
-      && MAMBA_FORCE_BUILD=TRUE pip install -c constraints.txt --no-build-isolation --no-deps mamba-ssm \
-      && pip install -c constraints.txt einops; fi
-COPY setup.py README.md LICENSE NOTICE ./
-COPY index index
-COPY encoders encoders
-COPY model model
-COPY app app
-RUN /opt/crossbit/bin/pip install --no-deps --prefix /product . \
- && /opt/crossbit/bin/pip uninstall -q -y pip setuptools
+      pip install 'setuptools>=77' wheel ninja packaging && pip install -c constraints.txt einops \
+      && MAMBA_FORCE_BUILD=TRUE pip install -c constraints.txt --no-build-isolation --no-deps mamba-ssm; fi \
+ && pip uninstall -q -y pip
+
+FROM builder AS product
+COPY . .
+RUN /opt/crossbit/bin/pip install --no-deps --prefix /product .
 
 FROM ${BASE_IMAGE}
 ARG VARIANT=cpu
@@ -61,8 +60,8 @@ RUN command -v python3 >/dev/null \
  || { apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*; } \
  && groupadd --gid 10001 crossbit && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp crossbit \
  && for one in artifacts indexes data jobs; do install -d -o crossbit -g crossbit "/var/lib/crossbit/$one"; done
-COPY --from=builder /opt/crossbit /opt/crossbit
-COPY --from=builder /product /opt/crossbit
+COPY --from=dependencies /opt/crossbit /opt/crossbit
+COPY --from=product /product /opt/crossbit
 
 ENV PATH=/opt/crossbit/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

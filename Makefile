@@ -42,6 +42,9 @@ test-gpu: .venv/installed
 
 # the container image, built, run and measured; needs root and Debian's buildah and debootstrap
 image: .venv/installed
+	@which buildah debootstrap docker-compose >/dev/null || { command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap docker-compose >/dev/null; } \
+	  || echo "install buildah, debootstrap and docker-compose, or this fails"
 	CROSSBIT_IMAGE_REPORT=docs/results/image.json $(BIN)/pytest -m image -s tests/image
 
 # the tests of the page drive Debian's Chromium

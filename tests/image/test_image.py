@@ -101,12 +101,12 @@ class Container:
     def running(self, name: str) -> Iterator[None]:
         """A service, until it is asked to end."""
         command = self.command(name, *self.entrypoint, *service(name)["command"])
-        process = subprocess.Popen(command, start_new_session=True)
+        process = subprocess.Popen(command)
         try:
             yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(WAIT_S)
+            os.kill(inner(process.pid), signal.SIGTERM)
+            assert process.wait(WAIT_S) == 0
 
     def is_healthy(self, name: str) -> bool:
         """What the health check of the compose file says."""
@@ -185,6 +185,14 @@ def test_a_first_start_answers_by_itself(container: Container, report: dict[str,
     }
 
 
+def inner(pid: int) -> int:
+    """The process that buildah started: buildah itself and its helpers do not pass signals on."""
+    while "buildah" in Path(f"/proc/{pid}/exe").readlink().name:
+        children = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+        pid = next(int(child) for one in children for child in one)
+    return pid
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
@@ -222,5 +230,5 @@ def written(root: Path, stamp: Path) -> list[str]:
     """Files of the container that are newer than the stamp: none, as its root is read only where it is deployed."""
     pruned = ("-path", str(root / "tmp"), "-prune", "-o")
     found = run("find", str(root), *pruned, "-newer", str(stamp), "-type", "f", "-print", quiet=True).splitlines()
-    engine = {"etc/hosts", "etc/hostname", "etc/resolv.conf", "run/.containerenv"}
+    engine = {"etc/hosts", "etc/hostname", "etc/resolv.conf", "run/.containerenv", "run/secrets/keys"}
     return [path for path in found if str(Path(path).relative_to(root)) not in engine]
