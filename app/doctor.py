@@ -10,9 +10,9 @@ from tempfile import TemporaryFile
 
 import typer
 
-from app.disk_space import COPIES
+from app.disk_space import needed_bytes
 from app.failures import ExtraMissing
-from app.jobs import JobsUnreachable
+from app.jobs import JobsUnreachable, SourceNotFound
 from app.jobs_lock import running_workers
 from app.keys import KeysFileError, load_keys
 from app.serving import bind, is_loopback
@@ -133,19 +133,19 @@ def _check_home(settings: Settings) -> Iterator[Finding]:
     remedy = "" if level is Level.OK else "free some space, or set CROSSBIT_HOME to a larger disk"
     yield Finding(level, "disk", f"{free / 2**30:,.1f} GiB free", remedy)
     for name in list_indexes(settings.indexes_dir):
-        needed = COPIES * _generation_bytes(settings.indexes_dir / name)
+        needed = _rebuild_bytes(settings, name)
         if free - needed < settings.min_free_bytes:  # as what refuses a rebuild
             found = f"{free / 2**30:,.1f} GiB free, and a rebuild of index {name} takes about {needed / 2**30:,.1f}"
             yield Finding(Level.WARN, "disk", found, "free some space before the next rebuild")
 
 
-def _generation_bytes(index_dir: Path) -> int:
-    """Size of the generation that serves; 0 where that cannot be told, which the index's own check says."""
+def _rebuild_bytes(settings: Settings, index: str) -> int:
+    """What a rebuild takes; 0 where that cannot be told, which the checks of indexes and data sets say."""
     try:
-        manifest = IndexDirectory(index_dir).current_manifest()
-    except SearchError:
+        manifest = IndexDirectory(settings.indexes_dir / index).current_manifest()
+        return needed_bytes(index, manifest.source, settings)
+    except (SearchError, SourceNotFound, ModelError):
         return 0
-    return sum(entry.size_bytes for entry in manifest.files.values())
 
 
 def _can_write(folder: Path) -> bool:

@@ -28,6 +28,7 @@ class Heartbeats:
         self.patience_s = patience_s
         self._clock = clock
         self._seen: dict[str, tuple[int, float]] = {}  # last count and when it was new
+        self._beat_at = clock()
         self._create()
 
     def beat(self, worker: str, version: str) -> None:
@@ -37,6 +38,11 @@ class Heartbeats:
             counted = sa.update(TABLE).where(row).values(beats=TABLE.c.beats + 1, version=version)
             if connection.execute(counted).rowcount == 0:
                 connection.execute(sa.insert(TABLE).values(worker=worker, version=version, beats=_first_count()))
+        self._beat_at = self._clock()
+
+    def beat_age_s(self) -> float:
+        """Seconds since the last ``beat`` that reached the database."""
+        return self._clock() - self._beat_at
 
     def alive(self) -> dict[str, str]:
         """Workers that have counted on within the patience, with their versions; the dead are forgotten."""

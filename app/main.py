@@ -84,7 +84,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry=telemetry(tracing),
-        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher), tracing),
+        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher, tracing), tracing),
         exception_handlers={
             HTTPException: answer_framework_error,
             RequestValidationError: answer_framework_error,
@@ -147,7 +147,7 @@ async def _serve_indexes(runtime: "Runtime", stopping: asyncio.Event) -> None:
         await asyncio.to_thread(runtime.refresh)
 
 
-def _open_rebuilds(load_hasher: "LoadHasher") -> OpenJobs:
+def _open_rebuilds(load_hasher: "LoadHasher", tracing: "TracerProvider | None") -> OpenJobs:
     @asynccontextmanager
     async def open_jobs(settings: Settings, runtime: "Runtime") -> AsyncIterator["Jobs"]:
         from app.rebuild_queue import RebuildQueue
@@ -159,10 +159,16 @@ def _open_rebuilds(load_hasher: "LoadHasher") -> OpenJobs:
                 yield queue
                 return
             from app.demo import queue_demo
+            from app.job_spans import JobSpans
             from app.rebuild import RebuildWorker
 
             worker = RebuildWorker(
-                settings, queue, load_hasher=load_hasher, on_swap=runtime.reload, metrics=runtime.metrics
+                settings,
+                queue,
+                load_hasher=load_hasher,
+                on_swap=runtime.reload,
+                metrics=runtime.metrics,
+                spans=JobSpans(tracing),
             )
             await asyncio.to_thread(worker.launch)
             try:

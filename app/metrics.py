@@ -7,13 +7,13 @@ request carries becomes a label.
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -85,6 +85,15 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self._shards = Counter(
+            "rebuild_shards_total", "Shards of rebuilds that this process has finished.", registry=self.registry
+        )
+        self._beat_age_s = Gauge(
+            "worker_beat_age_seconds",
+            "Time since the worker in this process last gave a sign of life to the others.",
+            ["worker"],
+            registry=self.registry,
+        )
         self._rebuild_s = Histogram(
             "rebuild_duration_seconds",
             "Time from the start or resumption of a rebuild to its swap.",
@@ -99,6 +108,10 @@ class Metrics:
     def watch(self, runtime: "Runtime") -> None:
         """Also tell what this runtime holds."""
         self.registry.register(_RuntimeCollector(runtime))
+
+    def watch_worker(self, name: str, beat_age_s: Callable[[], float]) -> None:
+        """Also tell when the worker in this process last gave a sign of life."""
+        self._beat_age_s.labels(name).set_function(beat_age_s)
 
     def render(self) -> bytes:
         """Everything, in the Prometheus text format."""
@@ -128,7 +141,8 @@ class Metrics:
         self._tie_sizes.observe(size)
 
     def record_rebuilt(self, *, encoded: int, reused: int, skipped: int) -> None:
-        """Count the items of a shard that a rebuild has finished."""
+        """Count a shard that a rebuild has finished, and its items."""
+        self._shards.inc()
         for outcome, items in (("encoded", encoded), ("reused", reused), ("skipped", skipped)):
             self._rebuilt.labels(outcome).inc(items)
 

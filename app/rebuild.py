@@ -19,6 +19,7 @@ from app import job_store, rebuild_queue
 from app.building import SHARD_ITEMS, check_skipped
 from app.disk_space import check_room
 from app.heartbeats import Heartbeats
+from app.job_spans import JobSpans
 from app.jobs import JobError, JobState, Skipped
 from app.jobs_lock import deciding, rebuilding, take_worker_id, try_rebuilding
 from app.logs import Log, with_fields
@@ -72,11 +73,13 @@ class RebuildWorker:
         load_hasher: LoadHasher,
         on_swap: Callable[[str], None] = lambda index: None,
         metrics: Metrics | None = None,
+        spans: JobSpans | None = None,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._metrics = metrics or Metrics()
         self._load_hasher = load_hasher
+        self._spans = spans or JobSpans()
         self._on_swap = on_swap
         self._closing = threading.Event()
         self._swapped: set[str] = set()
@@ -98,6 +101,7 @@ class RebuildWorker:
         self._name, self._lock = take_worker_id(self._settings.jobs_dir, self._settings.worker_id)
         self._heartbeats = Heartbeats(url, self._settings.worker_timeout_s)
         self._heartbeats.beat(self._name, WORKFLOW_VERSION)  # before anybody can see a job of ours
+        self._metrics.watch_worker(self._name, self._heartbeats.beat_age_s)
         DBOS(
             config=DBOSConfig(
                 name=APPLICATION,
@@ -282,7 +286,7 @@ class RebuildWorker:
                 self._idle.notify_all()
 
     def _steps(self, job_id: str, request: Request) -> RebuildSteps:
-        return RebuildSteps(request, self._settings.jobs_dir / job_id, self._settings, self._load_hasher)
+        return RebuildSteps(request, self._settings.jobs_dir / job_id, self._settings, self._load_hasher, self._spans)
 
     def _sweep(self) -> None:
         """Clean up behind jobs that ended while their process was already dead."""

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from app.appended import AppendedItems, with_codes
 from app.building import SHARD_ITEMS, Builder, Shard, Texts, check_sample
+from app.job_spans import JobSpans, spanned
 from app.jobs import RebuildFailed
 from app.logs import Log
 from app.shard_file import read_shard, write_shard
@@ -102,14 +103,23 @@ class Plan:
 class RebuildSteps:
     """One rebuild in this process; holds the opened source, model and old generation until ``close``."""
 
-    def __init__(self, request: Request, work_dir: Path, places: Places, load_hasher: LoadHasher) -> None:
+    def __init__(
+        self,
+        request: Request,
+        work_dir: Path,
+        places: Places,
+        load_hasher: LoadHasher,
+        spans: JobSpans | None = None,
+    ) -> None:
         self.request = request
+        self.spans = spans or JobSpans()
         self.work_dir = work_dir
         self._places = places
         self._load_hasher = load_hasher
         self._directory = IndexDirectory(places.indexes_dir / request.index)
         self._old: Snapshot | None = None
 
+    @spanned("plan")
     def plan(self) -> Plan:
         """Look at everything once and reserve a generation number."""
         self.work_dir.mkdir(parents=True, exist_ok=True)
@@ -117,7 +127,7 @@ class RebuildSteps:
         total = len(self._items) + len(self._appended)
         if not total:
             raise RebuildFailed(f"source {self.request.source!r}: expected items, found none; fill it first")
-        return Plan(
+        plan = Plan(
             total=total,
             shards=-(-total // SHARD_ITEMS),
             source_digest=self._source.digest,
@@ -127,12 +137,15 @@ class RebuildSteps:
             reuse=self._reusable() if self.request.reuse else None,
             position=position,
         )
+        self.spans.tell(generation=plan.generation, items=total, shards=plan.shards)
+        return plan
 
     @property
     def left_out(self) -> int:
         """Items of the data set that the source does not take, such as the queries of its split."""
         return len(self._source.archive.items) - len(self._source.items)
 
+    @spanned("shard")
     def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> Shard:
         """Encode the items of one shard into a file of the work folder: those of the source, then those appended."""
         self._check_unchanged(plan)
@@ -142,10 +155,14 @@ class RebuildSteps:
         shard = builder.encode(self._items[first:last], progress=progress)
         shard += self._encoder(reuse=plan.reuse is not None).encode(appended, progress=progress)
         write_shard(self._shard_path(number), shard.items)
+        self.spans.tell(generation=plan.generation, shard=number, items=len(shard.items))
+        self.spans.tell(reused=shard.reused, skipped=len(shard.skipped))
         return shard
 
+    @spanned("write")
     def write(self, plan: Plan) -> None:
         """Put the shards together into the reserved generation."""
+        self.spans.tell(generation=plan.generation)
         if plan.generation in self._directory.generations():
             return  # written before a crash; the number is ours alone
         request = self.request
@@ -163,12 +180,14 @@ class RebuildSteps:
         )
         write_generation(self._directory.path, spec, self._shard_items(plan), verify=False)  # the next step does
 
+    @spanned("verify")
     def verify(self, plan: Plan, *, items: int) -> None:
         """Check counts, checksums and self-queries of the new generation, and encode a sample of it again.
 
         Raises:
             RebuildFailed, IndexCorrupt: do not swap.
         """
+        self.spans.tell(generation=plan.generation, items=items)
         self._check_unchanged(plan)
         verify_index(self._directory.path, plan.generation)
         opened = Snapshot.open(self._directory.path, plan.generation, engine="numpy", verify=False, edits=False)
@@ -181,14 +200,19 @@ class RebuildSteps:
             check_sample(snapshot, self._builder(), self._items)
             check_sample(snapshot, self._encoder(reuse=False), self._appended)
 
+    @spanned("replay")
     def catch_up(self, plan: Plan, *, progress: Callable[[int], None]) -> None:
         """Encode most of what was appended since the plan by another model, while writers go on."""
+        self.spans.tell(generation=plan.generation)
         catch_up(self._directory.path, plan.generation, lambda some: self._encoded(plan, some, progress))
 
+    @spanned("swap")
     def swap(self, plan: Plan) -> None:
         """Encode the rest, while writers wait, and make the new generation the one that serves."""
+        self.spans.tell(generation=plan.generation)
         activate(self._directory.path, plan.generation, lambda some: self._encoded(plan, some, lambda _: None))
 
+    @spanned("prune")
     def prune(self) -> None:
         """Delete the work folder and the generations that nobody needs to roll back to."""
         # under the lock, so that whoever copies the index sees no generation go; where it is held, the next one prunes
@@ -254,6 +278,7 @@ class RebuildSteps:
         """Appended items with codes of the plan's model."""
         self._check_unchanged(plan)
         made = self._encoder(reuse=False).encode(records, progress=progress).items
+        self.spans.tell(items=len(made))
         log.info("edits_replayed", index=self.request.index, generation=plan.generation, items=len(made))
         return with_codes(records, made, plan.fingerprint)
 

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING
 import typer
 import uvicorn
 
+from app import ending
+from app.connections import connections
+from app.ending import end_within
 from app.logs import EventHandler, Log
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -58,7 +62,11 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take who waits at the port, close it, let who is inside speak, end streams; then wait for what runs."""
+        """Take who waits at the port, close it, let who is inside speak, end streams; then wait for what runs.
+
+        What hangs is not waited for beyond ``END_S``: the process ends then, with another status than 0.
+        """
+        end_within(LAST_S + (self.config.timeout_graceful_shutdown or 0) + ending.END_S)
         deadline = time.monotonic() + LAST_S
         while sockets and select.select(sockets, [], [], 0)[0] and time.monotonic() < deadline:
             await asyncio.sleep(0)
@@ -74,24 +82,28 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(
-    create_app: Callable[[], "FastAPI"],
-    host: str,
-    port: int,
-    *,
-    has_keys: bool,
-    open_without_keys: bool = False,
-    notice_s: float,
-    drain_s: int,
-) -> None:
-    """Serve until Ctrl-C or SIGTERM, and then at most ``notice_s`` and ``drain_s`` more.
+def configured(app: "FastAPI | Callable[[], FastAPI]", settings: Settings, *, factory: bool = False) -> uvicorn.Config:
+    """How uvicorn runs the application: HTTP/1.1 alone, its heads bounded, its own lines kept off the console."""
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        http=connections(settings.limits.head_s),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
+
+
+def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys: bool, settings: Settings) -> None:
+    """Serve until Ctrl-C or SIGTERM, and then at most the settings' ``drain_notice_s`` and ``drain_s`` more.
 
     The port is taken before any model is loaded.
 
     Raises:
         typer.BadParameter: the address is open to the network while there are no keys, or cannot be bound.
     """
-    if not has_keys and not open_without_keys and not is_loopback(host):
+    if not has_keys and not settings.open_without_keys and not is_loopback(host):
         raise typer.BadParameter(
             f"expected a loopback address such as 127.0.0.1, found {host}: no API keys are set, so whoever reaches the "
             "port could do everything; make one with `crossbit key --role admin` and set it, or serve on loopback",
@@ -105,16 +117,13 @@ def serve(
             server.on_shutdown = lambda: app.state.listeners.close()
             return app
 
-        config = uvicorn.Config(
-            make_app, factory=True, log_config=None, access_log=False, timeout_graceful_shutdown=drain_s
-        )
-        server = DrainingServer(config, notice_s)
+        server = DrainingServer(configured(make_app, settings, factory=True), settings.drain_notice_s)
         logging.getLogger("uvicorn").addHandler(EventHandler("server_logged"))
         # a second Ctrl-C ends the process at once, and uvicorn reports the lifespan that this cuts short
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
         address, taken = listener.getsockname()[:2]
         typer.echo(f"serving on http://{f'[{address}]' if ':' in address else address}:{taken}", err=True)
-        if not has_keys and not open_without_keys:
+        if not has_keys and not settings.open_without_keys:
             typer.echo("no API keys are set, so only this machine may reach it; `crossbit key` makes one", err=True)
         try:
             server.run(sockets=[listener])

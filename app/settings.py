@@ -21,6 +21,9 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    head_s: float = Field(default=10.0, gt=0, le=3600)
+    """Seconds that the head of a request may take to arrive; beyond it the connection is closed, after a 408."""
+
     body_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**31)
     """Largest request body, in bytes, checked while it arrives; beyond it ``payload_too_large``."""
 
@@ -192,6 +195,9 @@ class Settings(BaseSettings):
 
     worker_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Name of this worker, which no other one may have; unset: the first free one of ``HOST-1``, ``HOST-2``, …"""
+
+    worker_metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Loopback port on which this `crossbit worker` tells Prometheus its figures; 0 takes a free one; unset: none."""
 
     worker_nice: int = Field(default=10, ge=0, le=19)
     """How far `crossbit worker` stands back for other processes; 0: not at all."""

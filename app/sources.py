@@ -1,12 +1,12 @@
 """Where the items of an index come from: ``openclipart`` is a data set's database, ``openclipart:all`` every item."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.jobs import SourceNotFound
-from model.items import Item, ItemArchive, find_archive, item_ids, list_archives
+from model.items import Item, ItemArchive, find_archive, item_ids, list_archives, without
 
 EVERYTHING = ":all"
 
@@ -32,13 +32,13 @@ def open_source(name: str, data_dir: Path) -> Source:
     return Source(name, archive, items, _digest(items))
 
 
-def count_items(name: str, data_dir: Path) -> int:
-    """How many items a source has, without a look at any of them.
+def count_items(name: str, data_dir: Path, *, but: Collection[str] = ()) -> int:
+    """How many items a source has beside those with the ids ``but``, without a look at their content.
 
     Raises:
         SourceNotFound, ArchiveError: as ``open_source``.
     """
-    return len(_open(name, data_dir)[1])
+    return len(without(_open(name, data_dir)[1], but))
 
 
 def data_set(source: str) -> str:

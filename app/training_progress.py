@@ -58,6 +58,19 @@ def _bars(epochs: int) -> Iterator[Watcher]:
         yield Bars()
 
 
+class Silent:
+    """A watcher that says nothing."""
+
+    def features(self, done: int, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, epochs: float) -> None:
+        """Nothing."""
+
+    def epoch(self, number: int, losses: Mapping[str, float], items_per_s: float, validation: float | None) -> None:
+        """Nothing."""
+
+
 class _Lines:
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs

@@ -62,7 +62,7 @@ class CodeBanks(nn.Module):
 
         ``labels`` are those of all rows (N, C). None where no row of the batch or of the sample has a label.
         """
-        sample, known = _labelled_sample(rows, labels, generator, how.rows)
+        sample, known = labelled_sample(rows, labels, generator, how.rows)
         if not len(sample) or not known.any():
             return None
         similar = share_label(labels[sample], labels[rows[known]])  # (sample, B')
@@ -109,7 +109,7 @@ class PairBank(nn.Module):
 
         ``rows`` says whose the codes are. Empty where no row of the batch or of the sample has a label.
         """
-        sample, known = _labelled_sample(rows, labels, generator, how.rows)
+        sample, known = labelled_sample(rows, labels, generator, how.rows)
         if not len(sample) or not known.any():
             return {}
         similar = share_label(labels[sample], labels[rows[known]])
@@ -125,7 +125,7 @@ class PairBank(nn.Module):
         }
 
 
-def _labelled_sample(rows: Tensor, labels: Tensor, generator: torch.Generator, limit: int) -> tuple[Tensor, Tensor]:
+def labelled_sample(rows: Tensor, labels: Tensor, generator: torch.Generator, limit: int) -> tuple[Tensor, Tensor]:
     """Rows drawn from those with a label, and which of ``rows`` have one (B,)."""
     labelled = labels.any(1).nonzero().squeeze(1)
     sample = labelled[torch.randperm(len(labelled), generator=generator)[:limit].to(rows.device)]

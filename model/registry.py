@@ -8,6 +8,13 @@ from model.errors import RecipeError
 METHODS = {
     "baseline": "model.methods.baseline",
     "baseline-pair": "model.methods.baseline_pair",
+    "cmcl-global": "model.methods.cmcl",
+    "cmhh-loss": "model.methods.cmhh",
+    "dchmt": "model.methods.dchmt",
+    "dcmh-loss": "model.methods.dcmh",
+    "dhaph": "model.methods.dhaph",
+    "dnph": "model.methods.dnph",
+    "dsph": "model.methods.dsph",
     "itq": "model.methods.itq",
     "lsh": "model.methods.lsh",
     "pghmh": "model.methods.pghmh",

@@ -26,3 +26,9 @@ FIXTURE = Path(__file__).parent / "fixtures" / "openclipart-200.zip"
 def archive() -> ItemArchive:
     """200 items of the default data set, every split and every label among them."""
     return ItemArchive.open(FIXTURE)
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of features for trainings over the real towers: each picture goes through them once."""
+    return tmp_path_factory.mktemp("features")

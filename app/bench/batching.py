@@ -16,14 +16,17 @@ from app.bench.queries import Query
 from model.hasher import Hasher
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient
+    from aiohttp import ClientSession
 
 ROUNDS = 3
 SIZES = (1, 4, 16, 32, 64)  # texts of one call of the bare encoder
 BARE = 3  # times as many texts as requests one at a time
-SATURATED = 8  # times as many requests: the first and the last of them do not find a full house
-SERVICES = {"batched": {}, "unbatched": {"CROSSBIT_ENCODE_BATCH": "1"}}  # environment variables of each
-SATURATING = {"batched": 128, "unbatched": 64}  # requests at once: those of a batch, and as many as may wait
+SATURATED = 16  # times as many requests: the first and the last of them do not find a full house
+SERVICES = {  # environment variables of each
+    "batched": {"CROSSBIT_LIMITS__QUEUE": "256"},
+    "unbatched": {"CROSSBIT_ENCODE_BATCH": "1", "CROSSBIT_LIMITS__QUEUE": "256"},
+}
+SATURATING = 192  # requests at once: a batch that is encoded, one that waits and one that is answered; none refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Round:
 
 
 async def compare_batching(
-    clients: "Mapping[str, AsyncClient]",
+    clients: "Mapping[str, ClientSession]",
     hasher: Hasher,
     queries: Sequence[Query],
     requests: int,
@@ -50,8 +53,8 @@ async def compare_batching(
     texts = list(islice(cycle([query.body["json"]["query"] for query in queries]), BARE * requests))
     for size in SIZES:  # shapes of forwards are tried at first sight
         _texts_per_s(hasher, texts[:size], size)
-    for name, client in clients.items():
-        await measure(client, "text", queries, concurrency=SATURATING[name], requests=2 * SATURATING[name])
+    for client in clients.values():
+        await measure(client, "text", queries, concurrency=SATURATING, requests=min(SATURATING, SATURATED * requests))
     rounds = []
     for _ in range(ROUNDS):
         bare, saturated, alone = {}, {}, {}
@@ -59,9 +62,8 @@ async def compare_batching(
             bare[size] = _texts_per_s(hasher, texts, size)
             advance(len(texts))
         for name, client in clients.items():
-            count, at_once = SATURATED * requests, SATURATING[name]
             saturated[name] = await measure(
-                client, "text", queries, concurrency=at_once, requests=count, advance=advance
+                client, "text", queries, concurrency=SATURATING, requests=SATURATED * requests, advance=advance
             )
             alone[name] = await measure(client, "text", queries, concurrency=1, requests=requests, advance=advance)
         rounds.append(Round(bare, saturated, alone))
@@ -105,7 +107,7 @@ def as_notes(told: Mapping[str, Any]) -> list[str]:  # Any: JSON
     lines = [f"texts per second, medians of {told['rounds']} rounds: the bare encoder {bare}"]
     for name, one in told["services"].items():
         lines.append(
-            f"text searches, {name}, {SATURATING[name]} at once: {one['saturated_per_s']:.0f} per second, "
+            f"text searches, {name}, {SATURATING} at once: {one['saturated_per_s']:.0f} per second, "
             f"{one['share_of_bare']:.2f} of the bare encoder at its best; one at a time: "
             f"{one['alone_added_ms']:.1f} ms beside encoding and searching"
         )

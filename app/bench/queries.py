@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from httpx2 import Request
 
 from index.snapshot import Snapshot
 
@@ -15,10 +16,15 @@ LIMIT = 10  # hits asked for
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One request, as keyword arguments of an HTTP client."""
+    """One request, its body as keyword arguments of an HTTP client."""
 
     path: str
     body: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON or form
+
+    def encode(self) -> tuple[bytes, str]:
+        """The body and its content type, as they go over the wire."""
+        request = Request("POST", f"http://127.0.0.1{self.path}", **self.body)
+        return request.read(), request.headers.get("Content-Type", "application/octet-stream")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,10 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from app.bench.batching import SERVICES, Round, compare_batching, tell, work_of
 from app.bench.load import Measurement, MeasurementFailed, measure
@@ -17,12 +20,13 @@ from app.show import progress
 from model.hasher import Hasher
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient
+    from aiohttp import ClientSession
 
 CONCURRENCIES = (1, 4, 16)
 CODE_REQUESTS = 10  # times as many as of the others: they are that much quicker
 WARM_UP = 16  # requests before each measurement, not counted
 TIMEOUT_S = 60.0
+KEEP_ALIVE_S = 2.0  # the service closes idle connections after 5 s, which goes unseen while texts are encoded here
 
 
 def bench_serve(settings: Settings, index: str | None, requests: int) -> dict[str, Any]:  # Any: JSON
@@ -31,7 +35,10 @@ def bench_serve(settings: Settings, index: str | None, requests: int) -> dict[st
     Raises:
         IndexNotFound: the message lists those that exist.
         JobError: the service did not start, or answered with an error.
+        typer.BadParameter: aiohttp is missing.
     """
+    if find_spec("aiohttp") is None:
+        raise typer.BadParameter("expected aiohttp, found none; pip install 'crossbit[bench]'")
     workload = read_workload(find_index(settings, index))
     load = os.getloadavg()[0]
     total = sum(_requests(kind, requests) for kind in workload.queries) * len(CONCURRENCIES)
@@ -82,26 +89,34 @@ async def _measure_all(
     requests: int,
     advance: Callable[[int], None],
 ) -> tuple[list[Measurement], list[Round]]:
-    from httpx2 import AsyncClient, HTTPError
+    from aiohttp import ClientError
 
     async with AsyncExitStack() as stack:
-        clients = {}
-        for name, service in services.items():
-            headers = {"Authorization": f"Bearer {service.key}"}
-            client = AsyncClient(base_url=service.url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
-            clients[name] = await stack.enter_async_context(client)
+        clients = {name: await stack.enter_async_context(_client_of(one)) for name, one in services.items()}
         try:
             measured = await _measure_kinds(clients["batched"], workload, requests, advance)
             if "text" not in workload.queries:
                 return measured, []
             hasher, texts = _open_hasher(settings, workload), workload.queries["text"]
             return measured, await compare_batching(clients, hasher, texts, requests, advance)
-        except HTTPError as error:
+        except (ClientError, TimeoutError) as error:
             raise MeasurementFailed(f"the service stopped answering: {error!r}") from error
 
 
+def _client_of(service: Running) -> "ClientSession":
+    from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
+    return ClientSession(
+        service.url,
+        headers={"Authorization": f"Bearer {service.key}"},
+        timeout=ClientTimeout(TIMEOUT_S),
+        # otherwise never more than 100 requests would be under way
+        connector=TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+    )
+
+
 async def _measure_kinds(
-    client: "AsyncClient", workload: Workload, requests: int, advance: Callable[[int], None]
+    client: "ClientSession", workload: Workload, requests: int, advance: Callable[[int], None]
 ) -> list[Measurement]:
     measured = []
     for kind, queries in workload.queries.items():

@@ -44,9 +44,7 @@ def serve(
         settings.host if host is None else host,
         settings.port if port is None else port,
         has_keys=bool(keys),
-        open_without_keys=settings.open_without_keys,
-        notice_s=settings.drain_notice_s,
-        drain_s=settings.drain_s,
+        settings=settings,
     )
 
 

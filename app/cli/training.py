@@ -1,5 +1,6 @@
 """`crossbit train` and `crossbit models`."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +30,12 @@ def train(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model and write its artifact; an interrupted run goes on where it was."""
-    from app.training_progress import watch_training
+    """Train a model and write its artifact; an interrupted run goes on where it was.
+
+    On several processes: torchrun --nproc-per-node N --no-python crossbit train RECIPE.
+    """
+    from app.training_progress import Silent, watch_training
+    from model import ranks
     from model.items import ItemArchive, find_archive
     from model.licences import require_licence, with_file
     from model.training.choice import choose_items
@@ -45,21 +50,26 @@ def train(
         require_licence(parsed.backbone, settings.accept_licences)
     archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
     choice = choose_items(parsed, archive)
-    if not archive.info.class_names and not parsed.closed_form:
-        note(f"{data_set} has no labels: {len(choice.train):,} image-text pairs alone teach the model")
     folders = Folders(settings.home / "runs", settings.home / "artifacts", settings.home / "cache")
-    with watch_training(0 if parsed.closed_form else parsed.optimiser.epochs) as watcher:
-        manifest = train_artifact(
-            parsed,
-            archive,
-            name or parsed.name,
-            folders,
-            device=settings.device,
-            progress=watcher.features,
-            report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
-            advance=watcher.advance,
-            skip=note_skipped,
-        )
+    epochs = 0 if parsed.closed_form else parsed.optimiser.epochs
+    with ranks.joined(settings.device) as device:
+        first = ranks.rank() == 0  # the others say nothing but errors
+        if first and not archive.info.class_names and not parsed.closed_form:
+            note(f"{data_set} has no labels: {len(choice.train):,} image-text pairs alone teach the model")
+        with watch_training(epochs) if first else nullcontext(Silent()) as watcher:
+            manifest = train_artifact(
+                parsed,
+                archive,
+                name or parsed.name,
+                folders,
+                device=device,
+                progress=watcher.features,
+                report=lambda one: watcher.epoch(one.epoch, one.losses, one.items_per_s, one.validation_map),
+                advance=watcher.advance,
+                skip=note_skipped if first else lambda skipped: None,
+            )
+    if not first:
+        return
     facts = {key: manifest.training[key] for key in ("best_epoch", "supervision", "validation_map")}
     trained = {"artifact": manifest.name, "bits": ", ".join(map(str, manifest.lengths)), **facts}
     show_entry({key: value for key, value in trained.items() if value is not None}, as_json=as_json)

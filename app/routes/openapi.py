@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from app.inputs import FORM, JSON, JSON_FIELDS
 from app.problems import CODES, MEDIA_TYPE
 from app.roles import Role, needed_role
+from app.routes.links import add_links
 from app.schemas.base import ProblemBody
 from app.schemas.items import DraftBody
 
@@ -88,6 +89,7 @@ def _complete(document: dict[str, Any], *, has_keys: bool) -> None:
             _complete_operation(operation, role)
             if role is not None:
                 operation["security"] = [{KEY: []}] if has_keys else [{KEY: []}, {}]
+    add_links(document["paths"])
 
 
 def _complete_operation(operation: dict[str, Any], role: Role | None) -> None:

@@ -125,6 +125,7 @@ class QueueBody(AnswerBody):
 class LimitsBody(AnswerBody):
     """What one request may ask for."""
 
+    head_s: float
     body_bytes: int
     body_s: float
     image_pixels: int

@@ -25,6 +25,7 @@ from model.heads import InputLayer, MultiLengthHeads, ResidualMLP
 from model.losses import info_nce
 from model.methods import protocol
 from model.methods.protocol import Features
+from model.ranks import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Objective(protocol.Objective):
     def _codes(self, images: Tensor, texts: Tensor) -> tuple[tuple[Tensor, Tensor], Codes]:
         """Shared features (B, width) of both modalities, and their tanh codes."""
         network, _ = self._borrowed
-        image, text = network.image_features(images), network.text_features(texts)
+        image, text = shared(network.image_features)(images), shared(network.text_features)(texts)
         codes = {bits: (network.heads(image, bits).tanh(), network.heads(text, bits).tanh()) for bits in self.lengths}
         return (image, text), codes
 

@@ -44,6 +44,7 @@ from model.losses import label_overlap, overlap_contrast, quantisation
 from model.masks import MASKS, Look, MaskedCodes, contrast_masks, draw_masks, partial_consistency
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
+from model.ranks import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,18 +306,22 @@ class Objective(protocol.Objective):
         """Training rows as an encoder sees them, but that predicted classes are out of fold."""
         (network, train), places, classes = self._borrowed, rows.tolist(), self._guessed(mask, rows)
         images = None if mask is Modality.TEXT else protocol.image_inputs(network, train, places, crop)
-        if mask is Modality.IMAGE:
-            return network.look(images, None, None, classes)
-        if network.text_tail is None or train.states is None:
-            return network.look(images, train.texts[rows], None, classes)
         looks: list[Look] = []
+
+        def look(*given: Tensor | None) -> Tensor:
+            looks.append(network.look(*given))
+            return looks[-1].joined()
 
         def read(states: Tensor, tokens: Tensor, owner: Tensor) -> Tensor:
             own = [None if side is None else side[owner] for side in (images, classes)]
-            looks.append(network.look(own[0], states, tokens, own[1]))
-            return looks[-1].joined()
+            return look(own[0], states, tokens, own[1])
 
-        joined = train.states.text_batch(places).vectors(read)
+        if mask is Modality.IMAGE:
+            joined = shared(look)(images, None, None, classes)
+        elif network.text_tail is None or train.states is None:
+            joined = shared(look)(images, train.texts[rows], None, classes)
+        else:
+            joined = train.states.text_batch(places).vectors(shared(read))
         return looks[0].parted(joined)
 
     def _guessed(self, mask: Modality, rows: Tensor) -> Tensor | None:

@@ -37,6 +37,7 @@ from model.losses import info_nce, label_overlap, overlap_contrast, quantisation
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
 from model.prompts import AffinityPrompt, class_bank, weighted_mean
+from model.ranks import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,15 +309,15 @@ class Objective(protocol.Objective):
             images = train.images[rows]
         else:
             images = states.image_batch(rows.tolist(), view)
-        image = network.read_images(images, self.image_guesses[rows] if guessed else None)
+        image = shared(network.read_images)(images, self.image_guesses[rows] if guessed else None)
         guesses = self.text_guesses[rows] if guessed else None
         if network.text_tail is None or states is None:
-            return image, network.read_texts(train.texts[rows], None, guesses)
+            return image, shared(network.read_texts)(train.texts[rows], None, guesses)
 
         def read(states: Tensor, tokens: Tensor, owner: Tensor) -> Tensor:
             return network.read_texts(states, tokens, None if guesses is None else guesses[owner])
 
-        return image, states.text_batch(rows.tolist()).vectors(read)
+        return image, states.text_batch(rows.tolist()).vectors(shared(read))
 
     def _codes(self, image: Tensor, text: Tensor) -> Codes:
         network, _ = self._borrowed

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from encoders.protocol import Backbone
 from model.hasher import Modality
+from model.ranks import shared
 from model.states import States
 
 READ = 256  # rows that a network reads at a time where no gradient is kept
@@ -120,14 +121,14 @@ class ReadingNetwork(Network, ABC):
 
     def image_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, vector_dim) of some rows."""
-        return self.read_images(image_inputs(self, features, rows))
+        return shared(self.read_images)(image_inputs(self, features, rows))
 
     def text_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, vector_dim) of some rows."""
         if self.text_tail is None:
-            return self.read_texts(features.texts[list(rows)], None)
+            return shared(self.read_texts)(features.texts[list(rows)], None)
         batch = states_of(features).text_batch(rows)
-        return batch.vectors(lambda states, tokens, owner: self.read_texts(states, tokens))
+        return batch.vectors(shared(lambda states, tokens, owner: self.read_texts(states, tokens)))
 
 
 class FusingNetwork(Network, ABC):
@@ -156,9 +157,9 @@ class FusingNetwork(Network, ABC):
         """(B, pair_dim) of some cached rows; a text of several chunks meets the image in each, and the mean counts."""
         images = image_inputs(self, features, rows)
         if self.text_tail is None:
-            return self.read_pairs(images, features.texts[list(rows)], None)
+            return shared(self.read_pairs)(images, features.texts[list(rows)], None)
         batch = states_of(features).text_batch(rows)
-        return batch.vectors(lambda states, tokens, owner: self.read_pairs(images[owner], states, tokens))
+        return batch.vectors(shared(lambda states, tokens, owner: self.read_pairs(images[owner], states, tokens)))
 
     def logits(self, modality: Modality, vectors: Tensor, bits: int) -> Tensor:
         """Those of a pair as well."""
@@ -215,6 +216,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def begin(self) -> None:
         """Called once before the first step of a fresh run."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What the optimiser tunes beside the network."""
+        return [ParameterGroup(list(self.parameters()))]
 
     def stages(self, epochs: int) -> Sequence[int]:
         """How a run's epochs fall into stages: the rate rises and decays in each, the last one is selected from.

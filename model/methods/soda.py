@@ -44,6 +44,7 @@ from model.losses import (
 )
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
+from model.ranks import shared
 from model.teacher_bank import Side, TeacherBank, signs
 
 Term = Callable[[int], Tensor]  # of one code length
@@ -415,7 +416,8 @@ class Objective(protocol.Objective):
 
     def _images(self, rows: Tensor, view: int = 0) -> Side:
         network, train = self._borrowed
-        return self._side(network.image, network.image(protocol.image_inputs(network, train, rows.tolist(), view)))
+        inputs = protocol.image_inputs(network, train, rows.tolist(), view)
+        return self._side(network.image, shared(network.image)(inputs))
 
     def _texts(self, rows: Tensor) -> Side:
         network, train = self._borrowed
@@ -423,7 +425,7 @@ class Objective(protocol.Objective):
 
     def _labels(self, rows: Tensor) -> Side:
         branch = self.label.branch
-        return self._side(branch, branch.read(self.label.prompts(self.prompts, rows)))
+        return self._side(branch, shared(branch.read)(self.label.prompts(self.prompts, rows)))
 
     def _side(self, branch: Branch, reads: Tensor) -> Side:
         return Side.of(reads, {bits: branch.heads(reads, bits) for bits in self.lengths})

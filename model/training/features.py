@@ -1,6 +1,6 @@
 """From a data archive to the tensors that training reads: each item passes the frozen towers once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from encoders.encode import FeatureEncoder
 from encoders.prefix import PrefixCache
+from model import ranks
 from model.errors import ArchiveError, ImageError
 from model.images import decode_image
 from model.items import Item, ItemArchive, caption, multi_hot
@@ -39,6 +40,26 @@ class ReadFeatures:
     skipped: tuple[Skipped, ...]
 
 
+def fill_cache(
+    archive: ItemArchive,
+    items: Sequence[Item],
+    encoder: FeatureEncoder,
+    *,
+    captions: str,
+    inside: Inside | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> None:
+    """Let items pass the towers, each rank a part of them, until the caches on disk hold all.
+
+    What cannot be read is left for ``read_features`` to say, which needs an encoder that sees the others' part.
+    """
+    own = items[ranks.rank() :: ranks.size()]
+    for _ in _read_shards(archive, own, encoder, captions, inside, workers, progress):
+        pass
+    ranks.wait()
+
+
 def read_features(
     archive: ItemArchive,
     items: Sequence[Item],
@@ -56,15 +77,7 @@ def read_features(
     Raises:
         ArchiveError: no item can be read, or one lacks a text of this caption variant.
     """
-    shards = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
-    read: list[_Shard] = []
-    done = 0
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        for shard in pool.map(lambda part: _read_shard(archive, part, encoder, captions, inside), shards):
-            read.append(shard)
-            done += len(shard.kept)
-            if progress is not None:
-                progress(done, len(items))
+    read = list(_read_shards(archive, items, encoder, captions, inside, workers, progress))
     kept = np.array([good for shard in read for good in shard.kept], dtype=np.bool_)
     skipped = tuple(one for shard in read for one in shard.skipped)
     full = [shard for shard in read if any(shard.kept)]
@@ -93,6 +106,25 @@ class _Shard:
     skipped: list[Skipped]
     image_keys: Sequence[str] = ()  # of the prefix cache
     text_keys: Sequence[tuple[str, ...]] = ()
+
+
+def _read_shards(
+    archive: ItemArchive,
+    items: Sequence[Item],
+    encoder: FeatureEncoder,
+    captions: str,
+    inside: Inside | None,
+    workers: int,
+    progress: Progress | None,
+) -> Iterator[_Shard]:
+    shards = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
+    done = 0
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for shard in pool.map(lambda part: _read_shard(archive, part, encoder, captions, inside), shards):
+            yield shard
+            done += len(shard.kept)
+            if progress is not None:
+                progress(done, len(items))
 
 
 def _states(inside: Inside, shards: Sequence[_Shard]) -> States:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from model.methods.protocol import Network, Objective, ParameterGroup
+from model.methods.protocol import Network, Objective
 from model.training.recipe import Optimiser
 
 BERTADAM_EPS = 1e-6
@@ -44,10 +44,7 @@ class BertAdam(torch.optim.Optimizer):
 
 def make_optimiser(recipe: Optimiser, network: Network, objective: Objective) -> torch.optim.Optimizer:
     """An optimiser over the network's groups and whatever the objective trains beside it."""
-    groups = network.parameter_groups()
-    own = list(objective.parameters())
-    if own:
-        groups.append(ParameterGroup(own))
+    groups = [group for part in (network, objective) for group in part.parameter_groups() if group.parameters]
     parts: list[dict[str, object]] = [
         {
             "params": list(group.parameters),
@@ -67,6 +64,11 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float, stage: int = 0) -> N
     """Give each group its share of the rate of this step."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["factor"] * (group["stages"][stage] if group["stages"] else 1.0)
+
+
+def gradients(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """Those of the last backward pass, in the order of the groups."""
+    return [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
 
 
 def clip(recipe: Optimiser, optimiser: torch.optim.Optimizer) -> Tensor:

@@ -1,28 +1,30 @@
 """From a recipe and a data archive to an artifact: what ``crossbit train`` does."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from encoders.encode import FeatureEncoder
 from encoders.prefix import PrefixCache
 from encoders.protocol import Backbone
 from encoders.registry import load_backbone
+from model import ranks
 from model.artifact import save_artifact
 from model.errors import ArchiveError, RecipeError
 from model.items import ItemArchive
-from model.manifest import Manifest
+from model.manifest import Manifest, read_manifest
 from model.methods.protocol import Features, Network
 from model.names import check_name
 from model.skipped import Skipped
 from model.training.card import write_card
 from model.training.choice import Choice, choose_items
 from model.training.closed_form import solve, validation_bits
-from model.training.features import Inside, Progress, ReadFeatures, read_features
+from model.training.features import Inside, Progress, ReadFeatures, fill_cache, read_features
 from model.training.methods import trained_module
 from model.training.recipe import Recipe
-from model.training.run import EpochReport, new_network, train
+from model.training.run import EpochReport, Trained, new_network, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +52,33 @@ def train_artifact(
     """Train ``name``, or finish its interrupted run, and write its artifact.
 
     Items without an image or without a text are left out; without labels the pairs alone teach. ``skip`` hears which
-    items have an image that cannot be read.
+    items have an image that cannot be read. Of several ranks (``model.ranks``) all call this, and the first one writes.
 
     Raises:
         ArchiveError: there is too little to train on; the message says what is missing.
-        RecipeError: the caption variant does not exist, ``name`` is no name, or a run of another recipe or data set.
+        RecipeError: the caption variant does not exist, ``name`` is no name, a run of another recipe or data set, or
+            the ranks cannot share the batch.
     """
     check_name("artifact", name, RecipeError)
+    _check_batch(recipe)
     choice = choose_items(recipe, archive)
     backbone = load_backbone(recipe.backbone, device)
-    encoder = FeatureEncoder(backbone, folders.cache)
     network = None if recipe.closed_form else new_network(recipe, backbone, archive.info.class_names)
+    items = [*choice.train, *choice.validation]
+    if ranks.size() > 1:
+        fill_cache(
+            archive,
+            items,
+            FeatureEncoder(backbone, folders.cache),
+            captions=choice.captions,
+            inside=_inside(network, backbone, folders.cache),
+            workers=workers,
+            progress=progress,
+        )
+    encoder = FeatureEncoder(backbone, folders.cache)
     read = read_features(
         archive,
-        [*choice.train, *choice.validation],
+        items,
         encoder,
         captions=choice.captions,
         inside=_inside(network, backbone, folders.cache),
@@ -99,7 +114,19 @@ def train_artifact(
             report=report,
             advance=advance,
         )
-    manifest = Manifest(
+    folder = folders.artifacts / name
+    if ranks.rank() == 0:
+        manifest = _manifest(name, recipe, archive, backbone, data, trained)
+        save_artifact(folder, manifest, trained.network, encoder.fingerprint, write_card)
+    ranks.wait()
+    return read_manifest(folder)
+
+
+def _manifest(
+    name: str, recipe: Recipe, archive: ItemArchive, backbone: Backbone, data: Mapping[str, Any], trained: Trained
+) -> Manifest:
+    """All but the fingerprints."""
+    return Manifest(
         name=name,
         method=recipe.method,
         config=dataclasses.asdict(recipe.config),
@@ -120,7 +147,15 @@ def train_artifact(
             "seconds": round(trained.seconds, 3),
         },
     )
-    return save_artifact(folders.artifacts / name, manifest, trained.network, encoder.fingerprint, write_card)
+
+
+def _check_batch(recipe: Recipe) -> None:
+    batch, count = recipe.optimiser.batch, ranks.size()
+    if not recipe.closed_form and batch % count:
+        raise RecipeError(
+            f"optimiser.batch: expected a multiple of {count}, the number of processes, found {batch}, the items of "
+            "one step over all of them; set another batch, or start another number"
+        )
 
 
 def _inside(network: Network | None, backbone: Backbone, cache: Path) -> Inside | None:

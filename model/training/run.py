@@ -1,4 +1,7 @@
-"""The training loop: seeded, checkpointed after every epoch, resumable after a kill, best epoch kept."""
+"""The training loop: seeded, checkpointed after every epoch, resumable after a kill, best epoch kept.
+
+Several ranks go through it in step, and the first one writes. Each validates: their weights are the same.
+"""
 
 import dataclasses
 import json
@@ -13,12 +16,13 @@ import torch
 from torch import Tensor
 
 from encoders.protocol import Backbone
+from model import ranks
 from model.durable import replacing
 from model.errors import RecipeError, TrainingDiverged
 from model.methods.protocol import Features, Network, Objective
 from model.training.checkpoint import Progress, TrainingState
 from model.training.methods import trained_module
-from model.training.optimiser import clip, learning_rate, make_optimiser, set_rate
+from model.training.optimiser import clip, gradients, learning_rate, make_optimiser, set_rate
 from model.training.recipe import Recipe
 from model.training.validation import ValidationScore, validate
 
@@ -67,10 +71,10 @@ def train(
     """Train ``new_network``, or go on with the run in ``run_dir``: a killed run ends like one that was not.
 
     ``identity`` (JSON values) tells the rows apart from those of another data set or backbone. ``advance`` hears after
-    every step how many epochs are done.
+    every step how many epochs are done. Of several ranks (``model.ranks``) all call this, with the same arguments.
 
     Raises:
-        RecipeError: ``run_dir`` holds a run of another recipe or identity.
+        RecipeError: ``run_dir`` holds a run of another recipe or identity, or each rank sees another ``run_dir``.
         TrainingDiverged: a term of the loss, or its gradient, is not finite.
     """
     _check_finite(train_rows)
@@ -80,7 +84,9 @@ def train(
     checkpoint = run_dir / "checkpoint" / "state.safetensors"
     if checkpoint.is_file():
         state.load(checkpoint)
-    _forget(run_dir / "metrics.jsonl", state.progress.epoch)
+    _agree(state, run_dir)
+    if ranks.rank() == 0:
+        _forget(run_dir / "metrics.jsonl", state.progress.epoch)
     validation_rows, train_rows = validation_rows.to(device), train_rows.to(device)
     for epoch in range(state.progress.epoch + 1, recipe.optimiser.epochs + 1):
         started = time.perf_counter()
@@ -95,16 +101,27 @@ def train(
         seconds = time.perf_counter() - started
         state.progress.epoch, state.progress.seconds = epoch, state.progress.seconds + seconds
         outcome = EpochReport(epoch, losses, rate, seconds, items_per_s, score)
-        _log(run_dir / "metrics.jsonl", outcome)
-        state.save(checkpoint)
+        if ranks.rank() == 0:
+            _log(run_dir / "metrics.jsonl", outcome)
+            state.save(checkpoint)
         report(outcome)
     state.network.load_state_dict(state.best)
     progress = state.progress
     return Trained(state.network.cpu().eval(), progress.best_epoch, progress.best_score, progress.seconds)
 
 
+def _agree(state: TrainingState, run_dir: Path) -> None:
+    """All ranks start from the first one's state."""
+    if ranks.differ(state.progress.epoch):
+        raise RecipeError(
+            f"expected the same checkpoint in {run_dir} for every process, found several; give all of them one "
+            "CROSSBIT_HOME, on a folder that their machines share"
+        )
+    ranks.agree([*state.network.state_dict().values(), *state.objective.state_dict().values()])
+
+
 def claim_run(recipe: Recipe, run_dir: Path, identity: Mapping[str, Any]) -> None:
-    """Write what a new run is of, or check that the run there is of the same.
+    """Check that the run there is of the same recipe and identity; the first rank writes what a new run is of.
 
     Raises:
         RecipeError: ``run_dir`` holds a run of another recipe or identity.
@@ -115,8 +132,9 @@ def claim_run(recipe: Recipe, run_dir: Path, identity: Mapping[str, Any]) -> Non
 
 def _claim(path: Path, text: str) -> None:
     if not path.is_file():
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        if ranks.rank() == 0:
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != text:
         raise RecipeError(
             f"{path} is of another run; give this one another --name, or remove {path.parent} to train anew"
@@ -213,6 +231,7 @@ def _step(
             raise place.failed(f"{name} = {value}", batch)
     state.optimiser.zero_grad()
     torch.stack(list(terms.values())).sum().backward()
+    ranks.average(gradients(state.optimiser))
     norm = clip(recipe.optimiser, state.optimiser).item()
     if not math.isfinite(norm):
         raise place.failed(f"a gradient of norm {norm} of {' + '.join(values)}", batch)
@@ -266,6 +285,7 @@ def _log(path: Path, report: EpochReport) -> None:
         "rate": report.rate,
         "seconds": round(report.seconds, 3),
         "validation": validation,
+        "world_size": ranks.size(),
     }
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, sort_keys=True) + "\n")

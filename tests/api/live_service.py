@@ -8,14 +8,14 @@ import uvicorn
 from api_home import wait_until
 from fastapi import FastAPI
 
-from app.serving import bind
+from app.serving import bind, configured
 
 
 @contextmanager
 def listening(app: FastAPI) -> Iterator[tuple[str, int]]:
     """Serve on a free port of the loopback interface until the block ends; gives the address once all is open."""
     with closing(bind("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        server = uvicorn.Server(configured(app, app.state.runtime.settings))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -122,6 +123,58 @@ def test_a_half_closed_connection_ends(live: Serve) -> None:
 
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: test\r\n"
+UNKNOWN = b"POST /nothing HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n"
+
+
+def trickle(connection: socket.socket) -> bytes:
+    """Send a header byte after byte until the other side closes; what it said."""
+    connection.settimeout(0.005)
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        try:
+            connection.sendall(b"a")
+            if not connection.recv(65536, socket.MSG_PEEK):
+                return b""
+        except TimeoutError:
+            continue
+        except OSError:  # reset, as it had bytes left to read
+            return b""
+        return read_to_end(connection)
+    pytest.fail("it listens on and on")
+
+
+@pytest.mark.parametrize("before", [b"", HEAD + b"\r\n"], ids=["first request", "kept connection"])
+def test_a_head_that_trickles_is_given_up(live: Serve, before: bytes) -> None:
+    _, address = live(head_s=0.2)
+    with connected(address) as connection:
+        if before:
+            connection.sendall(before)
+            assert status_of(connection.recv(65536)) == 200
+        connection.sendall(HEAD + b"X-Slow: ")
+        answer = trickle(connection)
+    assert (status_of(answer), b"connection: close" in answer.lower()) == (408, True)
+    assert_serves(address)
+
+
+def test_who_says_nothing_is_sent_away_in_silence(live: Serve) -> None:
+    _, address = live(head_s=0.05)
+    with connected(address) as connection:
+        assert read_to_end(connection) == b""
+
+
+def test_a_body_that_trickles_after_its_answer_is_given_up(live: Serve) -> None:
+    _, address = live(head_s=0.2)
+    with connected(address) as connection:
+        connection.sendall(UNKNOWN)
+        assert status_of(connection.recv(65536)) == 404
+        assert trickle(connection) == b""
+
+
+def test_an_answer_may_take_longer_than_a_head(live: Serve) -> None:
+    _, address = live(head_s=0.05, body_s=0.3)
+    with connected(address) as connection:
+        connection.sendall(request(TEXT, b"{", length=1000))
+        assert status_of(read_to_end(connection)) == 504
 
 
 @pytest.mark.parametrize(

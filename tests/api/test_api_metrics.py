@@ -24,6 +24,8 @@ CONTRACT = {
     "index_generation": {"index"},
     "index_age_seconds": {"index"},
     "rebuild_items_total": {"outcome"},
+    "rebuild_shards_total": set(),
+    "worker_beat_age_seconds": {"worker"},
     "rebuild_duration_seconds": set(),
     "rebuilds_failed_total": set(),
     "index_model_loaded": {"index"},
@@ -68,6 +70,7 @@ def test_the_metrics_are_those_of_the_contract(home: Home, serve: Serve) -> None
     client.post(TEXT, json={"query": "a", "index": "colors"})
     client.post(TEXT, json={"query": "", "index": "colors"})
     client.app.state.runtime.metrics.record_rebuilt(encoded=1, reused=0, skipped=0)
+    client.app.state.runtime.metrics.watch_worker("host-1", lambda: 1.0)
     found = labels_by_metric(told(client))
     assert {name: labels for name, labels in found.items() if not name.startswith("process_")} == CONTRACT
     assert found["process_resident_memory_bytes"] == set()

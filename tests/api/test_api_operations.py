@@ -40,6 +40,7 @@ def exported(home: Home, serve: Serve) -> dict[str, set[str]]:
     client.post("/v1/search/image", files={"file": png()})
     client.post("/v1/search/text", json={"query": ""})
     client.app.state.runtime.metrics.record_rebuilt(encoded=1, reused=0, skipped=0)  # type: ignore[attr-defined]
+    client.app.state.runtime.metrics.watch_worker("host-1", lambda: 1.0)  # type: ignore[attr-defined]
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:

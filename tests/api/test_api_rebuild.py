@@ -76,5 +76,7 @@ def test_rebuilds_are_counted_in_the_metrics(client: TestClient) -> None:
     text = client.get("/metrics").text
     for outcome, items in (("encoded", 32), ("reused", 32), ("skipped", 0)):
         assert f'rebuild_items_total{{outcome="{outcome}"}} {items}.0' in text
+    assert "rebuild_shards_total 2.0" in text
+    assert 'worker_beat_age_seconds{worker="' in text
     assert "rebuild_duration_seconds_count 2.0" in text
     assert 'index_generation{index="tiny"} 2.0' in text

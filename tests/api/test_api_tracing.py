@@ -2,18 +2,23 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
 
 import pytest
-from api_home import Serve, png
+from api_home import Serve, png, wait_until
 from fastapi.testclient import TestClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import ValidationError
+from tiny_home import DATA, load_fake, make_home
 
 from app.failures import ExtraMissing
+from app.job_spans import JobSpans
 from app.keys import digest_of
+from app.main import create_app
 from app.settings import Settings
 from app.tracing import open_tracing
 
@@ -121,6 +126,48 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'crossbit\[otel\]'"):
         open_tracing(Settings(otlp_endpoint=ENDPOINT))
+
+
+def test_a_rebuild_is_one_trace_of_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemorySpanExporter()
+    monkeypatch.setattr("opentelemetry.exporter.otlp.proto.http.trace_exporter.OTLPSpanExporter", lambda _: exporter)
+    monkeypatch.setattr("app.rebuild.POLL_S", 0.02)
+    home = make_home(tmp_path, 10, bad=[3])
+    settings = Settings(home=home, log_level="error", otlp_endpoint=ENDPOINT, max_bad_share=1.0)
+    with TestClient(create_app(settings, load_hasher=load_fake)) as client:
+        job = client.post("/v1/indexes/tiny/rebuild", json={"source": DATA, "model": "first"}).json()["id"]
+        wait_until(lambda: client.get(f"/v1/jobs/{job}").json()["state"] == "done", seconds=30)
+    spans = [span for span in exporter.get_finished_spans() if span.name.startswith("rebuild ")]
+    names = ["plan", "shard", "write", "verify", "replay", "swap", "prune"]
+    assert [span.name for span in spans] == [f"rebuild {name}" for name in names]
+    assert {span.context.trace_id for span in spans} == {UUID(job).int}
+    plan, shard = (dict(span.attributes or {}) for span in spans[:2])
+    assert plan == {
+        "crossbit.job": job,
+        "crossbit.index": "tiny",
+        "crossbit.generation": 1,
+        "crossbit.items": 8,
+        "crossbit.shards": 1,
+    }
+    assert (shard["crossbit.items"], shard["crossbit.reused"], shard["crossbit.skipped"]) == (7, 0, 1)
+
+
+def test_a_step_that_fails_is_told_by_its_type_alone() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with pytest.raises(RuntimeError), JobSpans(provider).step("plan", str(UUID(int=7)), "tiny"):
+        raise RuntimeError("private message")
+    (span,) = exporter.get_finished_spans()
+    assert (span.status.is_ok, dict(span.attributes or {})["error.type"]) == (False, "RuntimeError")
+    assert "private" not in span.to_json()
+
+
+def test_without_traces_a_rebuild_imports_nothing_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    spans = JobSpans()
+    with spans.step("plan", "no job", "tiny"):
+        spans.tell(items=3)
 
 
 @pytest.mark.parametrize("endpoint", ["collector:4318", "grpc://collector:4317", "http://", "http:///v1"])

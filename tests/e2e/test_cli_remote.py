@@ -1,43 +1,23 @@
 """The command line with ``--url``: what a service answers is told as what this machine's files would."""
 
-import json
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvicorn
+from command_line import Run, command_line
 from fake_artifact import write_fake_artifact
 from tiny_home import FUSING, load_fake, make_home, png
 
-import app.cli
-from app.cli import options
 from app.keys import digest_of
 from app.main import create_app
 from app.serving import bind
 from app.settings import Settings
-from model.fake import FakeHasher
 
 KEY = "an owner's key"
 WAIT_S = 30
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:  # noqa: ANN401 - JSON
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -45,19 +25,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """The command line over a home with an index of pairs."""
     home = make_home(tmp_path / "home", 10)
     write_fake_artifact(home / "artifacts" / FUSING)
-    monkeypatch.setenv("CROSSBIT_HOME", str(home))
-
-    def load(artifact_dir: Path, bits: int, device: str, cache_dir: Path | None = None) -> FakeHasher:
-        return load_fake(artifact_dir, bits, device)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["crossbit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_info:
-            app.cli.main()
-        out, err = capsys.readouterr()
-        return Ended(int(exit_info.value.code or 0), out, err)
-
-    monkeypatch.setattr(options, "load_hasher", load)
+    run = command_line(home, monkeypatch, capsys)
     assert run("index", "build", "demo", "--artifact", FUSING, "--data", "tiny").code == 0
     return run
 

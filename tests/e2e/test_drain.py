@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,10 @@ class Service:
 
     def search(self) -> int:
         return self.call("/v1/search/text", {"query": "a", "limit": 1})[0]
+
+    def search_or_lose(self) -> None:
+        with suppress(OSError, HTTPException):
+            self.search()
 
     def is_ready(self) -> bool:
         return self.call("/readyz")[0] == 200
@@ -129,6 +133,22 @@ def test_callers_that_follow_readiness_lose_no_request(home: Path, tmp_path: Pat
     assert service.process.returncode == 0
     assert '"event": "service_draining"' in log
     assert "Traceback" not in log
+
+
+def test_an_encoder_that_hangs_does_not_keep_the_service_from_ending(home: Path, tmp_path: Path) -> None:
+    settings = {"CROSSBIT_DRAIN_NOTICE_S": "0", "CROSSBIT_DRAIN_S": "1", "CROSSBIT_ENCODE_BATCH": "1", "END_S": "0.2"}
+    with served(home, tmp_path / "never", **settings) as service:
+        callers = [threading.Thread(target=service.search_or_lose) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: service.waiting() == 1)  # so the other one is being encoded
+        service.process.send_signal(signal.SIGTERM)
+        log = service.end()
+        for caller in callers:
+            caller.join(WAIT_S)
+    assert service.process.returncode == 1
+    assert '"event": "process_stuck"' in log
+    assert "encoding_0" in log
 
 
 def test_requests_that_run_are_answered_after_the_port_is_closed(home: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """`crossbit serve` on fake hashers that encode only while the file GATE is there: ``gated_service.py HOME GATE``."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from app import ending
 from app.main import create_app
 from app.models import WARM_UP_TEXT
 from app.serving import serve
@@ -28,14 +30,14 @@ class GatedHasher(FakeHasher):
 def main(home: Path, gate: Path) -> None:
     """Serve as the settings of the environment say."""
     GatedHasher.gate = gate
+    ending.END_S = float(os.environ.get("END_S", ending.END_S))
     settings = Settings(home=home, log_format="json")
     serve(
         lambda: create_app(settings, load_hasher=lambda path, bits, _: GatedHasher(bits, seed=path.name)),
         "127.0.0.1",
         0,
         has_keys=False,
-        notice_s=settings.drain_notice_s,
-        drain_s=settings.drain_s,
+        settings=settings,
     )
 
 

@@ -17,12 +17,11 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import uvicorn
-from kill_rebuild import mark_points
+from kill_rebuild import SHARD_ITEMS, hurry, mark_points
 from tiny_home import DATA, load_fake, make_home
 from watched_worker import ENCODED, WatchedHasher
 
-import app.rebuild
-from app.building import SAMPLE_ITEMS, SHARD_ITEMS
+from app.building import SAMPLE_ITEMS
 from app.index_commands import build
 from app.jobs_lock import LOCKS, WORKERS
 from app.main import create_app
@@ -92,7 +91,6 @@ class Stage:
         settings = self.settings(worker_id=f"worker-{self.workers % 2}", worker_timeout_s=0.2, threads=1)
 
         def work() -> None:
-            app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
             mark_points(self._reach)
             queue = RebuildQueue(settings)
             queue.open()
@@ -173,6 +171,7 @@ class Stage:
 
 
 def main(home: Path, victim: str) -> None:
+    hurry()
     make_home(home, 2 * SHARD_ITEMS)
     stage = Stage(home, victim)
     request = Rebuild(INDEX, DATA, "first", 64, "first", reuse=True, dry_run=False)

@@ -17,7 +17,7 @@ from fake_artifact import write_fake_artifact
 from tiny_home import DATA, FUSING, load_fake, make_home
 
 import app.rebuild
-from app.building import SHARD_ITEMS
+import app.rebuild_steps
 from app.jobs import JobState
 from app.rebuild import RebuildWorker
 from app.rebuild_queue import RebuildQueue
@@ -29,6 +29,7 @@ from index.snapshot import Snapshot
 STEPS = ("plan", "encode_shard", "write", "verify", "catch_up", "swap", "prune")
 INDEX = "demo"
 KEY = "the only job"
+SHARD_ITEMS = 64  # two batches: each process does again what the one before had not finished
 
 
 def work(home: Path, wanted: Mapping[str, Any], point: Callable[[str], None] | None) -> None:
@@ -48,6 +49,12 @@ def work(home: Path, wanted: Mapping[str, Any], point: Callable[[str], None] | N
         raise SystemExit(f"unexpected end: {job}")
     worker.close()
     queue.close()
+
+
+def hurry() -> None:
+    """Small shards, no pause between looks at the queue, and as many attempts as there are kills."""
+    app.rebuild.SHARD_ITEMS = app.rebuild_steps.SHARD_ITEMS = SHARD_ITEMS
+    app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
 
 
 def mark_points(point: Callable[[str], None]) -> None:
@@ -100,7 +107,7 @@ def check_served(home: Path, seen: list[int]) -> None:
 
 
 def main(home: Path) -> None:
-    app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
+    hurry()
     make_home(home, 2 * SHARD_ITEMS)
     write_fake_artifact(home / "artifacts" / FUSING)
     run(lambda: work(home, {"model": "first"}, None))

@@ -12,12 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
-from kill_rebuild import INDEX, run, work
+from kill_rebuild import INDEX, SHARD_ITEMS, hurry, run, work
 from tiny_home import load_fake, make_archive, make_home, png
 
-import app.rebuild
 import index.replay
-from app.building import SHARD_ITEMS, Builder
+from app.building import Builder
 from app.edit_commands import append_items
 from index.codes import to_hex
 from index.editing import editing
@@ -28,7 +27,7 @@ from index.snapshot import Snapshot
 from model.images import decode_image
 from model.items import ItemArchive
 
-SOURCE = SHARD_ITEMS + 200  # two shards of a database
+SOURCE = SHARD_ITEMS + 50  # two shards of a database
 MORE = 40  # items that only edits bring
 INSIDE = ("plan", "catch_up", "swap")  # steps that are killed at each of their points
 
@@ -96,7 +95,7 @@ class Edits:
 
 
 def main(home: Path) -> None:
-    app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
+    hurry()
     index.replay.FEW, index.replay.CHUNK = 1, 4
     make_home(home, SOURCE)
     make_archive(home / "plain.zip", SOURCE + MORE)

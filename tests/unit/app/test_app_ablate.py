@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_clip
 from typer.testing import CliRunner, Result
 
 from app.cli import ablation as command
@@ -20,7 +21,13 @@ from model.items import ItemArchive
 from model.training.ablation import ABLATIONS, ablation_of
 from model.training.recipe import load_recipe
 
-SMALL = ["config.bits=[16]", "config.hidden=32", "selection.bits=16", "optimiser.batch=64"]
+SMALL = [
+    f"backbone={tiny_clip.BACKBONE}",
+    "config.bits=[16]",
+    "config.hidden=32",
+    "selection.bits=16",
+    "optimiser.batch=64",
+]
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +160,7 @@ def test_a_mode_that_was_not_measured_has_no_row() -> None:
 
 
 def test_a_method_that_fuses_is_measured_by_what_query_and_database_saw(home: Path) -> None:
-    small = ["config.bits=[16,32]", "config.auxiliary_bits=32", "config.hidden=32", "selection.bits=16"]
+    small = [*SMALL, "config.bits=[16,32]", "config.auxiliary_bits=32"]
     result = ablate(home, "--rows", "full", method="pghmh", small=small)
     assert result.exit_code == 0, result.output
     found = json.loads((home / "out" / "ablation-pghmh.json").read_text())

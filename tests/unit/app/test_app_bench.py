@@ -1,16 +1,15 @@
 """Load and its figures, against small services in this process; the whole command is run in tests/e2e."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from httpx2 import ASGITransport, AsyncClient
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_home import load_fake, make_home
@@ -43,31 +42,38 @@ class CountingHasher(FakeHasher):
 
 
 QUERIES = [Query("/a"), Query("/b"), Query("/c")]
-App = Callable[[Any, Any, Any], Awaitable[None]]
+Answer = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def service(status: int = 200, *, seen: list[str] | None = None, running: list[int] | None = None) -> App:
+def service(status: int = 200, *, seen: list[str] | None = None, running: list[int] | None = None) -> Answer:
     """Answers every request alike; records the paths, and how many requests run at once."""
     count = 0
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+    async def answer(request: web.Request) -> web.Response:
         nonlocal count
         count += 1
         if seen is not None:
-            seen.append(scope["path"])
+            seen.append(request.path)
         if running is not None:
             running.append(count)
         await asyncio.sleep(0.001)
         count -= 1
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": json.dumps({"took_ms": TOOK}).encode()})
+        return web.json_response({"took_ms": TOOK}, status=status)
 
-    return app
+    return answer
 
 
-def load(app: App, *, concurrency: int = 1, requests: int = 4) -> Measurement:
+@asynccontextmanager
+async def connected(answer: Answer) -> AsyncIterator[ClientSession]:
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    async with TestServer(app) as server, ClientSession(server.make_url("/")) as client:
+        yield client
+
+
+def load(answer: Answer, *, concurrency: int = 1, requests: int = 4) -> Measurement:
     async def run() -> Measurement:
-        async with AsyncClient(transport=ASGITransport(app), base_url="http://service") as client:
+        async with connected(answer) as client:
             return await measure(client, "text", QUERIES, concurrency=concurrency, requests=requests)
 
     return asyncio.run(run())
@@ -117,12 +123,7 @@ def test_batching_is_compared_over_the_same_texts_with_shares_of_the_bare_encode
 
     async def run() -> list[Round]:
         async with AsyncExitStack() as stack:
-            clients = {
-                name: await stack.enter_async_context(
-                    AsyncClient(transport=ASGITransport(service()), base_url="http://service")
-                )
-                for name in SERVICES
-            }
+            clients = {name: await stack.enter_async_context(connected(service())) for name in SERVICES}
             return await compare_batching(clients, hasher, queries, 10, advanced.append)
 
     rounds = asyncio.run(run())
@@ -135,6 +136,13 @@ def test_batching_is_compared_over_the_same_texts_with_shares_of_the_bare_encode
     assert told["services"]["batched"]["share_of_bare"] == shares[1]
     assert told["services"]["unbatched"]["alone_added_ms"] == 1.0
     assert len(as_notes(told)) == 1 + len(SERVICES)
+
+
+def test_a_request_is_made_once_as_it_goes_over_the_wire() -> None:
+    assert Query("/a", {"json": {"query": "é"}}).encode() == ('{"query":"é"}'.encode(), "application/json")
+    body, kind = Query("/b", {"data": {"limit": 10}, "files": {"file": ("a.webp", b"RIFF", "image/webp")}}).encode()
+    assert kind.startswith("multipart/form-data; boundary=")
+    assert b"RIFF" in body
 
 
 @pytest.fixture

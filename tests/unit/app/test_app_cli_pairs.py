@@ -1,40 +1,17 @@
 """Pairs on the command line, from building an index with a model that fuses to searching it."""
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import Run, command_line
 from fake_artifact import write_fake_artifact
-from tiny_home import FUSING, load_fake, make_home, png
+from tiny_home import FUSING, make_home, png
 
-import app.cli
-from app.cli import options
-from model.fake import FakeHasher, FusingFakeHasher
+from model.fake import FusingFakeHasher
 from model.images import decode_image
 
 HASHER = FusingFakeHasher(64, seed=FUSING)
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:  # noqa: ANN401 - JSON
-        return json.loads(self.out)
-
-    @property
-    def said(self) -> str:
-        return " ".join(self.err.replace("│", " ").split())
-
-
-Run = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -42,20 +19,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """The command line over a home with a model that fuses and two that do not."""
     home = make_home(tmp_path / "home", 10)
     write_fake_artifact(home / "artifacts" / FUSING)
-    monkeypatch.setenv("CROSSBIT_HOME", str(home))
-
-    def load(artifact_dir: Path, bits: int, device: str, cache_dir: Path | None = None) -> FakeHasher:
-        return load_fake(artifact_dir, bits, device)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["crossbit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_info:
-            app.cli.main()
-        out, err = capsys.readouterr()
-        return Ended(int(exit_info.value.code or 0), out, err)
-
-    monkeypatch.setattr(options, "load_hasher", load)
-    return run
+    return command_line(home, monkeypatch, capsys)
 
 
 @pytest.fixture

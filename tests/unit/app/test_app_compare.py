@@ -1,6 +1,9 @@
 """`crossbit compare` with trainings and towers that cost nothing: what it stores, what it takes up again."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,8 +53,11 @@ def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainings:
 
 
 def run(tmp_path: Path, *options: str) -> Result:
-    common = ["compare", "--data", "tiny", "--seeds", "2", "--bits", "16", "--out", str(tmp_path / "out")]
-    return CliRunner().invoke(cli, [*common, *options])
+    return CliRunner().invoke(cli, ["compare", *common(tmp_path), *options])
+
+
+def common(tmp_path: Path) -> list[str]:
+    return ["--data", "tiny", "--seeds", "2", "--bits", "16", "--out", str(tmp_path / "out")]
 
 
 def rows(tmp_path: Path) -> list[dict[str, Any]]:
@@ -176,3 +182,49 @@ def test_outcomes_of_before_the_unseen_precisions_are_measured_again(tmp_path: P
     run(tmp_path)
     assert len(trainings.trained) == FLOOR_RUNS
     assert [json.loads(path.read_text())["scores"] for path in paths] == [json.loads(text)["scores"] for text in texts]
+
+
+KILLED_AFTER = 5
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from app.cli import cli
+from model.evaluation import compare, label_only
+from model.fake import FakeHasher
+from model.training import contest
+
+trained = Path(sys.argv[1])
+
+def train(recipe, archive, name, folders, **rest):
+    with trained.open("a") as file:
+        file.write(f"{{recipe.name}} {{recipe.seed}}\\n")
+    (folders.artifacts / name).mkdir(parents=True)
+    (folders.artifacts / name / "manifest.json").write_text("{{}}")
+    if len(trained.read_text().splitlines()) == {KILLED_AFTER}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+label_only.STEPS = 3
+contest.train_artifact = train
+contest.shipped_recipes = lambda: sys.argv[2].split(",")
+compare.read_manifest = lambda folder: SimpleNamespace(training={{"seconds": 1.5}})
+compare.load_hasher = lambda folder, bits, *rest: FakeHasher(bits, seed=folder.name)
+cli(["compare", "--all", *sys.argv[3:]])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_of_all_goes_on_where_it_was(
+    tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all shipped recipes it takes those that the default towers can train and a service can load."""
+    shipped, before = ["baseline", "dhaph", "itq", "dnph-coco", "prompthash-published"], tmp_path / "trained"
+    monkeypatch.setattr(contest, "shipped_recipes", lambda: shipped)
+    command = [sys.executable, "-c", KILLED, str(before), ",".join(shipped), *common(tmp_path)]
+    assert subprocess.run(command, capture_output=True, timeout=200, check=False).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert run(tmp_path, "--all").exit_code == 0
+    killed = [(name, int(seed)) for name, seed in map(str.split, before.read_text().splitlines())]
+    assert len(killed) == KILLED_AFTER
+    assert len({*killed, *trainings.trained}) == len(killed + trainings.trained) == FLOOR_RUNS + 4
+    assert {row["method"] for row in rows(tmp_path)} == {"baseline", "dhaph", "itq", "label-only", "lsh", "random"}

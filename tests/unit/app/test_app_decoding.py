@@ -1,9 +1,12 @@
 """Decoding in processes that may hang, crash or lie: the same pixels, a deadline, and always another process."""
 
 import io
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -19,6 +22,7 @@ SPEAK = "import os, struct, sys, time; say = lambda data: os.write(1, data); say
 SPEAK += "put = lambda data: os.pwrite(int(sys.argv[1]), data, 0); pack = lambda *of: struct.pack('>QQ', *of);"
 READ = "sys.stdin.buffer.read(16);"
 LONG_S = 30.0
+HUNG = Path(__file__).parents[2] / "support" / "hung_decoder.py"
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (37, 23), mode: str = "RGB") -> bytes:
@@ -110,6 +114,21 @@ def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, script: 
         decoders.decode(picture(size=(1000, 900)))
     assert hanging._process.returncode == -9
     decoders.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends it")
+def test_a_process_that_hangs_in_c_does_not_outlive_a_killed_service() -> None:
+    service = subprocess.Popen([sys.executable, str(HUNG)], stderr=subprocess.PIPE, text=True)
+    assert service.stderr is not None
+    decoder = Path("/proc", service.stderr.readline().strip(), "stat")
+    assert decoder.exists()
+    service.kill()
+    service.wait()
+    end = time.monotonic() + LONG_S
+    while decoder.exists() and decoder.read_text().rpartition(")")[2].split()[0] != "Z":  # until somebody reaps it
+        assert time.monotonic() < end, "it lives on"
+        time.sleep(0.005)
+    service.stderr.close()
 
 
 def test_a_process_that_does_not_start_is_no_fault_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,20 +3,22 @@
 from pathlib import Path
 
 import pytest
-from tiny_home import load_fake, make_home
+from tiny_home import load_fake, make_archive, make_home
 
 from app.disk_space import COPIES, NEW_ITEM_BYTES, check_room, needed_bytes
+from app.edit_commands import append, delete
 from app.index_commands import build
 from app.jobs import DiskFull, SourceNotFound
 from app.rebuild_steps import Request
 from app.settings import Settings
 from index.generations import IndexDirectory
+from model.items import ItemArchive
 
 REQUEST = Request("new", "tiny", "first", 64, "first", reuse=True, dry_run=False)
 
 
 def test_a_new_index_needs_a_guess_an_item(tmp_path: Path) -> None:
-    assert needed_bytes(REQUEST, Settings(home=make_home(tmp_path, 10))) == 8 * NEW_ITEM_BYTES * COPIES
+    assert needed_bytes("new", "tiny", Settings(home=make_home(tmp_path, 10))) == 8 * NEW_ITEM_BYTES * COPIES
 
 
 def test_an_index_that_is_there_tells_what_its_items_take(tmp_path: Path) -> None:
@@ -24,7 +26,17 @@ def test_an_index_that_is_there_tells_what_its_items_take(tmp_path: Path) -> Non
     build(settings, REQUEST, load_fake)
     folder = IndexDirectory(settings.indexes_dir / "new").generation_path(1)
     stored = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
-    assert needed_bytes(REQUEST, settings) == round(stored * COPIES)
+    assert needed_bytes("new", "tiny", settings) == round(stored * COPIES)
+
+
+def test_what_was_appended_and_deleted_counts(tmp_path: Path) -> None:
+    settings = Settings(home=make_home(tmp_path, 10))
+    build(settings, REQUEST, load_fake)
+    of_eight = needed_bytes("new", "tiny", settings)
+    make_archive(tmp_path / "more.zip", 15)  # ten of them are in the source already, and replace what is there
+    append(settings, "new", ItemArchive.open(tmp_path / "more.zip"), load_fake)
+    delete(settings, "new", ["item-0000", "item-0012"])
+    assert needed_bytes("new", "tiny", settings) == pytest.approx(of_eight * 13 / 8, abs=1)
 
 
 def test_a_rebuild_must_leave_enough_free(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_the_free_disk_is_told(found: Examine, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_disk_without_room_for_a_rebuild_is_a_warning(found: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.doctor.COPIES", 2.0**50)
+    monkeypatch.setattr("app.disk_space.COPIES", 2.0**50)
     finding = found()["disk"][1]
     assert finding.level is Level.WARN
     assert "a rebuild of index pictures takes about" in finding.found

@@ -73,6 +73,14 @@ def test_a_newcomer_is_as_patient_as_the_others(connect: Open, clock: Clock) -> 
     assert newcomer.alive() == {}
 
 
+def test_the_age_of_a_beat_grows_until_the_next(connect: Open, clock: Clock) -> None:
+    ours = connect()
+    clock.now = 7
+    assert ours.beat_age_s() == 7
+    ours.beat("us", "1")
+    assert ours.beat_age_s() == 0
+
+
 def test_who_starts_again_with_a_new_version_says_so(connect: Open) -> None:
     ours = connect()
     ours.beat("us", "1")

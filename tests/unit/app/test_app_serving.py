@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 import app.serving
 from app.serving import bind, is_loopback, serve
+from app.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,5 @@ def test_without_keys_it_is_open_to_the_network_where_that_was_asked_for(
             "0.0.0.0",  # noqa: S104 - nothing is bound
             8000,
             has_keys=False,
-            open_without_keys=open_without_keys,
-            notice_s=0,
-            drain_s=1,
+            settings=Settings(open_without_keys=open_without_keys),
         )

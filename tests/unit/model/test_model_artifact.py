@@ -25,9 +25,9 @@ BITS = 16
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+def folders(tmp_path_factory: pytest.TempPathFactory, feature_cache: Path) -> Folders:
     home = tmp_path_factory.mktemp("home")
-    return Folders(home / "runs", home / "artifacts", home / "cache")
+    return Folders(home / "runs", home / "artifacts", feature_cache)
 
 
 @pytest.fixture(scope="module")

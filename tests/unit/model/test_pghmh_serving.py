@@ -114,13 +114,12 @@ def test_a_pair_needs_a_text_to_see_and_as_many_texts_as_images(hasher: Hasher, 
 def test_labels_reach_no_code_of_any_mask(artifact: Path, archive: ItemArchive, folders: Folders) -> None:
     """True, permuted and no labels at hand (6.3 a): what the hasher gives is the same, bit for bit."""
     cached = load_hasher(artifact, BITS, "cpu", folders.cache)
-    held = [item.labels for item in archive.items]
+    some = archive.items[::4]
+    held = [item.labels for item in some]
     found = []
     for labels in (held, held[7:] + held[:7], [("flag",)] * len(held)):
         other = ItemArchive.open(archive.path)
-        other.items = tuple(
-            dataclasses.replace(item, labels=own) for item, own in zip(archive.items, labels, strict=True)
-        )
+        other.items = tuple(dataclasses.replace(item, labels=own) for item, own in zip(some, labels, strict=True))
         found.append(encode_codes(cached, other))
     for one in found[1:]:
         for side in ("queries", "database", "query_margins", "database_margins"):

@@ -16,9 +16,9 @@ from model.training.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+def folders(tmp_path_factory: pytest.TempPathFactory, feature_cache: Path) -> Folders:
     home = tmp_path_factory.mktemp("unlabelled")
-    return Folders(home / "runs", home / "artifacts", home / "cache")
+    return Folders(home / "runs", home / "artifacts", feature_cache)
 
 
 @pytest.fixture(scope="module")
