@@ -2,6 +2,8 @@
 #   make demo            set up, train, build the index, serve at http://127.0.0.1:8000   (SERVE=0: all but serve)
 #   make test            set up and run the whole test suite, in two processes   (TEST_PROCESSES=4: in four)
 #   make test-gpu        the tests that need a CUDA device
+#   make demo-artifact   trains the model that ships with the package, for a service's first start
+#   make image           builds the container image by buildah, runs it, and writes docs/results/image.json
 PYTHON ?= python3
 SERVE ?= 1
 TEST_PROCESSES ?= 2
@@ -10,7 +12,7 @@ BIN := .venv/bin
 MAMBA := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
 DEMO := var/indexes/demo/CURRENT
 
-.PHONY: demo test test-gpu lint alignment chromium clean
+.PHONY: demo demo-artifact image test test-gpu lint alignment chromium clean
 
 demo: .venv/installed $(DEMO)
 	$(BIN)/crossbit evaluate demo
@@ -26,6 +28,12 @@ $(DEMO): | var/artifacts/demo/manifest.json
 var/artifacts/demo/manifest.json: | .venv/installed
 	$(BIN)/crossbit train baseline --data openclipart --name demo
 
+# trains the model that ships with the package: `baseline` in three eighths of its width, so that it takes 3 MB
+demo-artifact: .venv/installed
+	rm -rf build/demo && CROSSBIT_HOME=build/demo $(BIN)/crossbit train baseline --data openclipart --name demo \
+	  --set config.width=192 --set config.hidden=384
+	mkdir -p model/artifacts/demo && cp build/demo/artifacts/demo/* model/artifacts/demo/
+
 # a file of tests stays in one process, as what it prepares is made once; slow files come first, in their order
 test: .venv/installed chromium
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -33,6 +41,13 @@ test: .venv/installed chromium
 # what only a CUDA device can show; skipped, with the reason, where there is none
 test-gpu: .venv/installed
 	$(BIN)/pytest -m gpu -rs
+
+# the container image, built, run and measured; needs root and Debian's buildah and debootstrap
+image: .venv/installed
+	@which buildah debootstrap docker-compose >/dev/null || { command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap docker-compose >/dev/null; } \
+	  || echo "install buildah, debootstrap and docker-compose, or this fails"
+	CROSSBIT_IMAGE_REPORT=docs/results/image.json $(BIN)/pytest -m image -s tests/image
 
 # the tests of the page drive Debian's Chromium
 chromium:

@@ -89,10 +89,9 @@ def _settings_problems(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.FAIL, "settings", str(error), "repair the file that CROSSBIT_KEYS_FILE names")
         return
     if not keys and not is_loopback(settings.host):
+        level = Level.WARN if settings.open_without_keys else Level.FAIL
         found = f"CROSSBIT_HOST is {settings.host}, open to the network, and there are no keys"
-        yield Finding(
-            Level.FAIL, "settings", found, "make a key with `crossbit key --role admin`, or serve on 127.0.0.1"
-        )
+        yield Finding(level, "settings", found, "make a key with `crossbit key --role admin`, or serve on 127.0.0.1")
     known = list_indexes(settings.indexes_dir)
     for name in sorted(set(settings.indexes or ()) - set(known)):
         found = f"CROSSBIT_INDEXES names {name!r}; known: {', '.join(known) or 'none'}"

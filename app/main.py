@@ -158,6 +158,7 @@ def _open_rebuilds(load_hasher: "LoadHasher", tracing: "TracerProvider | None") 
             if settings.worker == "none":
                 yield queue
                 return
+            from app.demo import queue_demo
             from app.job_spans import JobSpans
             from app.rebuild import RebuildWorker
 
@@ -171,6 +172,7 @@ def _open_rebuilds(load_hasher: "LoadHasher", tracing: "TracerProvider | None") 
             )
             await asyncio.to_thread(worker.launch)
             try:
+                await asyncio.to_thread(queue_demo, settings, queue)
                 yield queue
             finally:
                 await asyncio.to_thread(worker.close)

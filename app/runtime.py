@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from app.batching import Batching
 from app.decoding import Decoders
+from app.demo import INDEX as DEMO
 from app.engines import Engines
 from app.logs import Log
 from app.metrics import Metrics
@@ -97,6 +98,11 @@ class Runtime:
     def draining(self) -> bool:
         """Whether the service is about to end: it answers what comes, and asks callers to connect elsewhere."""
         return self._draining
+
+    @property
+    def awaits_demo(self) -> bool:
+        """Whether the index of the demo is wanted and not there yet."""
+        return self.settings.demo and self._is_wanted(DEMO) and DEMO not in self._indexes
 
     def drain(self) -> None:
         """Be ready no more; a signal handler may call this."""

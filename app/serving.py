@@ -103,7 +103,7 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys
     Raises:
         typer.BadParameter: the address is open to the network while there are no keys, or cannot be bound.
     """
-    if not has_keys and not is_loopback(host):
+    if not has_keys and not settings.open_without_keys and not is_loopback(host):
         raise typer.BadParameter(
             f"expected a loopback address such as 127.0.0.1, found {host}: no API keys are set, so whoever reaches the "
             "port could do everything; make one with `crossbit key --role admin` and set it, or serve on loopback",
@@ -123,7 +123,7 @@ def serve(create_app: Callable[[], "FastAPI"], host: str, port: int, *, has_keys
         logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
         address, taken = listener.getsockname()[:2]
         typer.echo(f"serving on http://{f'[{address}]' if ':' in address else address}:{taken}", err=True)
-        if not has_keys:
+        if not has_keys and not settings.open_without_keys:
             typer.echo("no API keys are set, so only this machine may reach it; `crossbit key` makes one", err=True)
         try:
             server.run(sockets=[listener])

@@ -4,6 +4,7 @@ Every field is an environment variable: prefix ``CROSSBIT_``, nested fields join
 (``CROSSBIT_LIMITS__BODY_BYTES=1000000``). ``CROSSBIT_HOME`` moves ``var/``.
 """
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -121,6 +122,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="CROSSBIT_",
         env_nested_delimiter="__",
+        env_ignore_empty=True,  # a compose file can pass a variable on, but not leave it out
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,  # somebody may have put a key where its digest belongs
@@ -128,6 +130,9 @@ class Settings(BaseSettings):
 
     home: Path = Path("var")
     """Directory of artifacts, indexes, runs, data sets and jobs."""
+
+    demo: bool = False
+    """Serve the model that ships with the package in place of the home's, and let a worker build the index `demo`."""
 
     host: str = "127.0.0.1"
     """Address that the service binds to."""
@@ -213,6 +218,9 @@ class Settings(BaseSettings):
     keys: Keys = Keys()
     """Who may use the service."""
 
+    open_without_keys: bool = False
+    """Bind to any address without keys: for a container whose port is published on the loopback of its host alone."""
+
     keys_file: Path | None = None
     """More keys, as a file such as a mounted secret: lines of ``query DIGEST`` or ``admin DIGEST``, # for comments."""
 
@@ -246,7 +254,7 @@ class Settings(BaseSettings):
     @property
     def artifacts_dir(self) -> Path:
         """Models by name."""
-        return self.home / "artifacts"
+        return Path(str(files("model") / "artifacts")) if self.demo else self.home / "artifacts"
 
     @property
     def indexes_dir(self) -> Path:

@@ -10,6 +10,7 @@ import typer
 from prometheus_client import start_http_server
 
 from app import ending
+from app.demo import queue_demo
 from app.ending import end_within
 from app.job_spans import JobSpans
 from app.logs import configure_logs
@@ -46,6 +47,7 @@ def work(settings: Settings, load_hasher: LoadHasher) -> None:
         stack.callback(queue.close)
         worker = RebuildWorker(settings, queue, load_hasher=load_hasher, metrics=metrics, spans=spans)
         worker.launch()
+        queue_demo(settings, queue)
         typer.echo(f"working on rebuilds as {worker.name}", err=True)
         stopping.wait()
         end_within(ending.END_S)

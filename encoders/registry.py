@@ -28,7 +28,9 @@ def load_backbone(name: str = DEFAULT, device: str = "auto") -> Backbone:
 
         return BundledBackbone(name).to(target)
     if towers.startswith(PREFIX):
-        from encoders.clip import ClipBackbone  # open_clip takes seconds to import
-
+        try:
+            from encoders.clip import ClipBackbone  # open_clip takes seconds to import
+        except ModuleNotFoundError as error:
+            raise BackboneNotFound(f"{name!r} needs open_clip; pip install 'crossbit[clip]'") from error
         return ClipBackbone(name).to(target)
     raise BackboneNotFound(f"expected {DEFAULT!r} or clip:ARCH:WEIGHTS, found {name!r}")

@@ -49,12 +49,23 @@ def serve(
 
 
 @cli.command(rich_help_panel=SERVING)
-def worker() -> None:
+def worker(
+    check: Annotated[bool, typer.Option("--check", help="Only tell who works here; exit 1 if nobody does.")] = False,
+) -> None:
     """Run rebuilds that servers queue, until Ctrl-C; with CROSSBIT_WORKER=none they run none themselves."""
+    settings = open_settings()
+    if check:
+        from app.jobs_lock import running_workers
+
+        running = running_workers(settings.jobs_dir)
+        note(f"workers: {', '.join(running) or 'none'}")
+        if not running:
+            raise typer.Exit(FAILED)
+        return
     from app.main import load_artifact
     from app.working import work
 
-    work(open_settings(), load_artifact)
+    work(settings, load_artifact)
 
 
 @cli.command(rich_help_panel=SERVING)

@@ -50,7 +50,7 @@ def train(
         require_licence(parsed.backbone, settings.accept_licences)
     archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
     choice = choose_items(parsed, archive)
-    folders = Folders(settings.home / "runs", settings.artifacts_dir, settings.home / "cache")
+    folders = Folders(settings.home / "runs", settings.home / "artifacts", settings.home / "cache")
     epochs = 0 if parsed.closed_form else parsed.optimiser.epochs
     with ranks.joined(settings.device) as device:
         first = ranks.rank() == 0  # the others say nothing but errors

@@ -21,6 +21,7 @@ from app.problems import Problem
 from app.settings import Keys, Limits, Settings
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
+from model.manifest import list_artifacts
 
 CPU_S = "import time; {}; print(time.process_time())"
 BAR_S = 0.3
@@ -35,6 +36,16 @@ def test_the_environment_sets_every_level(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.indexes_dir == Path("/data/crossbit/indexes")
     assert settings.limits == Limits(body_bytes=2048)
     assert settings.rebuild_sources() == {"shop": "openclipart"}
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSBIT_JOBS_URL_FILE", "")
+    assert Settings().jobs_url_file is None
+
+
+def test_the_demo_takes_the_model_of_the_package(tmp_path: Path) -> None:
+    assert Settings(home=tmp_path).artifacts_dir == tmp_path / "artifacts"
+    assert list_artifacts(Settings(home=tmp_path, demo=True).artifacts_dir) == ["demo"]
 
 
 def test_without_sources_every_data_set_is_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 
 import app.cli
 from app.cli import options
+from app.jobs_lock import take_worker_id
 from model.errors import UnsupportedImage
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
@@ -187,3 +189,15 @@ def test_every_error_tree_is_known(
     with pytest.raises(SystemExit) as exit_info:
         app.cli.main()
     assert (exit_info.value.code, capsys.readouterr().err) == (2, "error: not a picture\n")
+
+
+def test_a_check_of_workers_fails_where_nobody_works(run: Run) -> None:
+    ended = run("worker", "--check")
+    assert (ended.code, ended.err) == (1, "workers: none\n")
+
+
+def test_a_check_of_workers_names_those_that_work(run: Run, home: Path) -> None:
+    _, lock = take_worker_id(home / "jobs", "night-shift")
+    with closing(lock):
+        ended = run("worker", "--check")
+    assert (ended.code, ended.err) == (0, "workers: night-shift\n")

@@ -3,8 +3,11 @@ from contextlib import closing
 
 import pytest
 import typer
+from fastapi import FastAPI
 
-from app.serving import bind, is_loopback
+import app.serving
+from app.serving import bind, is_loopback, serve
+from app.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,21 @@ def test_the_socket_names_its_protocol_so_that_asyncio_sends_at_once() -> None:
 def test_a_taken_port_is_refused() -> None:
     with closing(bind("127.0.0.1", 0)) as listener, pytest.raises(typer.BadParameter, match="choose another"):
         bind("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(("open_without_keys", "answer"), [(False, "no API keys are set"), (True, "cannot listen")])
+def test_without_keys_it_is_open_to_the_network_where_that_was_asked_for(
+    open_without_keys: bool, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(host: str, port: int) -> socket.socket:
+        raise typer.BadParameter("cannot listen")
+
+    monkeypatch.setattr(app.serving, "bind", refuse)
+    with pytest.raises(typer.BadParameter, match=answer):
+        serve(
+            FastAPI,
+            "0.0.0.0",  # noqa: S104 - nothing is bound
+            8000,
+            has_keys=False,
+            settings=Settings(open_without_keys=open_without_keys),
+        )

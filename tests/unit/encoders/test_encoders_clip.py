@@ -1,6 +1,7 @@
 """The open_clip adapter on a tiny random architecture, and on a checkpoint of it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,13 @@ def test_padding_beyond_the_context_changes_nothing(tiny: ClipBackbone) -> None:
 def test_an_unknown_backbone_is_refused_by_name(name: str) -> None:
     with pytest.raises(BackboneNotFound, match="clip:ARCH:WEIGHTS"):
         load_backbone(name)
+
+
+def test_without_open_clip_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "encoders.clip", None)
+    load_backbone.cache_clear()
+    with pytest.raises(BackboneNotFound, match=r"crossbit\[clip\]"):
+        load_backbone("clip:crossbit-tiny:random")
 
 
 def test_weights_that_are_not_here_name_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
