@@ -1,6 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer, gcc and make.
 #   make demo            set up, train, build the index, serve at http://127.0.0.1:8000   (SERVE=0: all but serve)
 #   make test            set up and run the whole test suite, in two processes   (TEST_PROCESSES=4: in four)
+#   make test-full       the tests that need services, several processes or the container image; root, 16 GB of free disk
 #   make test-gpu        the tests that need a CUDA device
 #   make demo-artifact   trains the model that ships with the package, for a service's first start
 #   make image           builds the container image by buildah, runs it, and writes docs/results/image.json
@@ -10,9 +11,10 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 # mamba-ssm without its CUDA kernels: tests compare the state-space block with its pure-Python part
 MAMBA := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
+SERVICES := postgresql buildah debootstrap docker-compose
 DEMO := var/indexes/demo/CURRENT
 
-.PHONY: demo demo-artifact image test test-gpu lint alignment chromium clean
+.PHONY: demo demo-artifact image test test-full services test-gpu lint alignment chromium clean
 
 demo: .venv/installed $(DEMO)
 	$(BIN)/crossbit evaluate demo
@@ -38,16 +40,29 @@ demo-artifact: .venv/installed
 test: .venv/installed chromium
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
+# what `make test` leaves out but for a GPU: Milvus, PostgreSQL, an S3 server, torchrun, the container image
+test-full: .venv/installed .venv-moto/installed services
+	CROSSBIT_TEST_MOTO=.venv-moto/bin/moto_server $(BIN)/pytest -m "milvus or postgres or s3 or torchrun or image"
+
 # what only a CUDA device can show; skipped, with the reason, where there is none
 test-gpu: .venv/installed
 	$(BIN)/pytest -m gpu -rs
 
-# the container image, built, run and measured; needs root and Debian's buildah and debootstrap
-image: .venv/installed
-	@which buildah debootstrap docker-compose >/dev/null || { command -v apt-get >/dev/null \
-	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap docker-compose >/dev/null; } \
-	  || echo "install buildah, debootstrap and docker-compose, or this fails"
+# the container image, built, run and measured; needs root
+image: .venv/installed services
 	CROSSBIT_IMAGE_REPORT=docs/results/image.json $(BIN)/pytest -m image -s tests/image
+
+# Debian's packages that the tests of test-full start: PostgreSQL, and what builds the image and reads the compose file
+services:
+	@test -d /usr/lib/postgresql && which buildah debootstrap docker-compose >/dev/null || { command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SERVICES) >/dev/null; } \
+	  || echo "install $(SERVICES), or the tests that need them fail"
+
+# moto needs an older python-dateutil than Crossbit
+.venv-moto/installed: Makefile
+	test -x .venv-moto/bin/python || $(PYTHON) -m venv .venv-moto
+	.venv-moto/bin/pip install -q 'moto[s3]==5.2.5' flask flask-cors
+	touch $@
 
 # the tests of the page drive Debian's Chromium
 chromium:
@@ -74,4 +89,4 @@ alignment: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv var
+	rm -rf .venv .venv-moto var build
