@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.client.types import LoadState
 
-from index.errors import EngineUnavailable, IndexCorrupt, IndexNotFound
+from index.errors import EngineUnavailable, IndexCorrupt, IndexNotFound, InvalidItem
 from index.generation import Generation
 from index.manifest import MODALITIES
 from index.milvus.contents import Description, content_digest
@@ -218,11 +218,19 @@ class MilvusServer:
             self._index(unfinished, description.count)
             self._load(unfinished, description.count)
             self._check(unfinished, description)
-            self.call("rename a collection", self._client.rename_collection, unfinished, name)
+            self._finish(unfinished, name)
         except BaseException:
             self._drop_unfinished(unfinished)
-            if not self._has(name):  # else another process was quicker
+            raise
+
+    def _finish(self, unfinished: str, name: str) -> None:
+        """Give a collection its name, or drop it where another process was quicker."""
+        try:
+            self.call("rename a collection", self._client.rename_collection, unfinished, name)
+        except EngineUnavailable:
+            if not self._has(name):
                 raise
+            self._drop_unfinished(unfinished)
 
     def _create(self, name: str, description: Description) -> None:
         schema = MilvusClient.create_schema(
@@ -349,6 +357,8 @@ def _batches(pairs: Iterator[IdAndCode]) -> Iterator[list[dict[str, object]]]:
     batch: list[dict[str, object]] = []
     size = 0
     for row, (item_id, code) in enumerate(pairs):
+        if len(item_id) * 4 > MAX_ID_BYTES and len(item_id.encode()) > MAX_ID_BYTES:
+            raise InvalidItem(f"expected ids of at most {MAX_ID_BYTES:,} bytes, found {item_id!r:.200}")
         batch.append({ROW: row, ID: item_id, CODE: code})
         size += len(code) + len(item_id) * 4 + 16
         if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
