@@ -249,7 +249,7 @@ def test_what_is_no_source_is_refused(photos: Path, run: Import) -> None:
         (photos / "none", None, "found nothing at"),
         (photos / "a.png", None, "found another file at"),
         (photos, photos, "expected with a manifest only"),
-        (manifest(photos, "id,text", "1,a"), photos / "none", "expected a folder, found none"),
+        (manifest(photos, "id,text", "1,a"), photos / "none", "expected a folder, or s3://BUCKET/PREFIX, found none"),
     ):
         with pytest.raises(ArchiveError, match=message):
             run(source, images)
