@@ -19,7 +19,7 @@ from app.serving import bind, is_loopback
 from app.settings import InvalidSettings, Settings, load_settings
 from app.sources import data_set
 from index.editing import MAX_EDITS
-from index.errors import SearchError
+from index.errors import EngineUnavailable, SearchError
 from index.generations import CURRENT, IndexDirectory, list_indexes
 from index.manifest import GenerationManifest
 from index.search import kernel_level
@@ -68,6 +68,7 @@ def examine(device: str | None = None) -> Iterator[Finding]:
         _check_jobs,
         _check_device,
         _check_engine,
+        _check_milvus,
         _check_artifacts,
         _check_indexes,
         _check_data,
@@ -214,6 +215,19 @@ def _check_engine(settings: Settings) -> Iterator[Finding]:
     else:
         found = f"{settings.engine}; the kernel was not compiled, so faiss searches"
         yield Finding(Level.WARN, "engine", found, "reinstall crossbit with a C compiler")
+
+
+def _check_milvus(settings: Settings) -> Iterator[Finding]:
+    if "milvus" not in (settings.engine, *settings.engines.values()):
+        return
+    from app.engines import Engines
+
+    try:
+        version = Engines(settings).milvus.version()
+    except (ExtraMissing, EngineUnavailable) as error:
+        yield Finding(Level.FAIL, "milvus", str(error), "start it, or correct CROSSBIT_MILVUS__URL or its token")
+        return
+    yield Finding(Level.OK, "milvus", f"{settings.milvus.url} answers, version {version}")
 
 
 def _check_artifacts(settings: Settings) -> Iterator[Finding]:

@@ -63,6 +63,7 @@ ERRORS: tuple[tuple[type[Exception], str, str | None], ...] = (
         "not_ready",
         "the index is damaged; run `crossbit index verify` where the service runs",
     ),
+    (index_errors.EngineUnavailable, "not_ready", "the search server does not answer; try again, or see the log"),
     (index_errors.IndexFormatUnsupported, "not_ready", "the index was written by a newer version; upgrade the service"),
     (model_errors.TooManyPixels, "image_too_many_pixels", None),
     (model_errors.UnsupportedImage, "unsupported_image", None),

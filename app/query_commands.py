@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from app.command_inputs import Input, encode_one, inputs_of, json_object, keyword_hasher, require
+from app.engines import Engines
 from app.lookup import find_artifact, find_index
 from app.rebuild_steps import LoadHasher
 from app.settings import Settings
@@ -101,7 +102,7 @@ def search(
         raise typer.BadParameter("expected --text, --image, or both to fuse them; or --keywords alone")
     asked = Input(text, image)
     path = find_index(settings, index)
-    with Snapshot.open(path, engine=settings.engine, verify=False) as snapshot:
+    with Snapshot.open(path, engine=Engines(settings).of(path.name), verify=False) as snapshot:
         manifest = snapshot.manifest
         artifact_dir = settings.artifacts_dir / find_artifact(settings, manifest.artifact)
         hasher = load_hasher(artifact_dir, manifest.bits, settings.device)

@@ -1,6 +1,6 @@
 """Rebuilds as callers see them: queued, watched and cancelled in the database of jobs, whichever process works on them.
 
-With ``app.rebuild`` the only importer of dbos. Every call here blocks: from async code, use a thread.
+Every call here blocks: from async code, use a thread.
 """
 
 import logging
@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any, Protocol
-
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
-from dbos import error as dbos_errors
 
 from app import job_store
 from app.building import Texts
@@ -28,18 +25,21 @@ from app.jobs import (
 from app.jobs_lock import deciding
 from app.logs import EventHandler, Log
 from app.rebuild_steps import RESERVED, Places, Request
+from app.workflows import AlreadyQueued, Status, open_client
 from index.errors import IndexNotFound
 from index.generations import IndexDirectory
 from model.errors import ArchiveError
 from model.manifest import list_artifacts
 
-APPLICATION = "crossbit"
-KIND = "rebuild"  # name of the workflow and of its queue
-WORKFLOW_VERSION = "rebuild-1"  # changes with the order or the results of the steps, and with nothing else
+KIND = "rebuild"  # name of the workflow of a job
+SHARD = "rebuild-shard"  # name of the workflow of a part of it
+WORKFLOW_VERSION = "rebuild-2"  # changes with the order or the results of the steps, and with nothing else
 MAX_ATTEMPTS = 20  # a rebuild that takes the process down with it this often is given up
 LISTED_JOBS = 100
 DEFAULT_BITS = 64
-PROGRESS = "progress"  # event of a workflow
+PROGRESS = "progress"  # event of a job
+SKIPPED = "skipped"  # event of a job that has met bad items
+DONE = "done"  # event of a shard
 FAILED = "failed"  # attribute of a workflow that was stopped for a reason that its own code could not give
 
 STATES = {
@@ -51,6 +51,7 @@ STATES = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": JobState.FAILED,
     "CANCELLED": JobState.CANCELLED,
 }
+UNFINISHED = [name for name, state in STATES.items() if not state.final]
 
 log = Log(__name__)
 
@@ -82,13 +83,7 @@ class RebuildQueue:
         job_store.check_reachable(url)
         self._engine_log = EventHandler("workflow_engine_logged")
         logging.getLogger("dbos").addHandler(self._engine_log)  # without any handler dbos takes the console
-        DBOS.migrate(url)
-        self._client = DBOSClient(
-            system_database_url=url,
-            serializer=DBOSPortableJSONSerializer(),  # the default is pickle
-            application_name=APPLICATION,
-            retry_connection_errors=False,
-        )
+        self._client = open_client(url)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -132,7 +127,7 @@ class RebuildQueue:
                 job_id,
                 asdict(request),
             )
-        except dbos_errors.DBOSQueueDeduplicatedError as error:
+        except AlreadyQueued as error:
             raise RebuildRunning(f"index {index!r} already has a rebuild; wait for it or cancel it") from error
         log.info("rebuild_queued", job=job_id, **asdict(request))
         return self.get(job_id)
@@ -163,29 +158,58 @@ class RebuildQueue:
             job = self.get(job_id)
             if job.state.final or self.has_swapped(job):
                 return job
-            self._client.cancel_workflow(job_id)
+            self._client.cancel_workflow(job_id, cancel_children=True)
         log.info("rebuild_cancelled", job=job_id, index=index)
         return self.get(job_id)
 
     def fail(self, job_id: str, reason: str) -> None:
         """Stop a job that no worker can go on with."""
         self._client.update_workflow_attributes(job_id, {FAILED: reason})
-        self._client.cancel_workflow(job_id)
+        self._client.cancel_workflow(job_id, cancel_children=True)
         log.warning("rebuild_given_up", job=job_id, reason=reason)
 
-    def status(self, job_id: str) -> WorkflowStatus | None:
+    def status(self, job_id: str) -> Status | None:
         """What the workflow engine knows of a job."""
         found = self._client.list_workflows(workflow_ids=[job_id], name=KIND)
         return found[0] if found else None
 
-    def unfinished(self) -> Sequence[WorkflowStatus]:
+    def has(self, worker: str, workflow_id: str) -> bool:
+        """Whether this worker has that job or shard."""
+        found = self._client.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
+        return [(one.status, one.executor_id) for one in found] == [("PENDING", worker)]
+
+    def is_over(self, job_id: str) -> bool:
+        """Whether the job has ended."""
+        status = self.status(job_id)
+        return status is not None and STATES[status.status].final
+
+    def unfinished(self) -> Sequence[Status]:
         """What the workflow engine knows of the jobs that have not ended."""
-        states = [name for name, state in STATES.items() if not state.final]
-        return self._client.list_workflows(name=KIND, status=states)
+        return self._client.list_workflows(name=KIND, status=UNFINISHED)
+
+    def taken(self) -> Sequence[Status]:
+        """What the workflow engine knows of the jobs and shards that workers have, or had when they died."""
+        return self._client.list_workflows(status="PENDING", load_input=False)
+
+    def shards(self, shard_ids: Sequence[str]) -> Sequence[Status]:
+        """What the workflow engine knows of these shards."""
+        return self._client.list_workflows(workflow_ids=list(shard_ids), load_input=False)
+
+    def event(self, workflow_id: str, key: str) -> Any:  # noqa: ANN401 - JSON
+        """What a workflow has last shown under this key, if anything."""
+        return self._client.get_event(workflow_id, key, 0)
+
+    def cancel_shards(self, job_id: str) -> None:
+        """Stop what is left of the shards of a job that failed."""
+        left = self._client.list_workflows(
+            parent_workflow_id=job_id, status=UNFINISHED, load_input=False, load_output=False
+        )
+        self._client.cancel_workflows([one.workflow_id for one in left])
 
     def has_swapped(self, job: Job) -> bool:
         """Whether the job's generation has become the one that serves; for who holds the lock on deciding."""
-        if any(name == "swap" for name, _ in self._results(job.id)):
+        steps = self._client.list_workflow_steps(job.id)
+        if any(step["function_name"] == "swap" and step["error"] is None for step in steps):
             return True
         reserved = self._settings.jobs_dir / job.id / RESERVED
         current = IndexDirectory(self._settings.indexes_dir / job.index).current()
@@ -217,31 +241,25 @@ class RebuildQueue:
             raise IndexNotFound(f"no index named {index!r}; to make it, name a source and a model")
         return Request(index, sources[source], model, bits or DEFAULT_BITS, Texts.FIRST, reuse, dry_run)
 
-    def _job(self, status: WorkflowStatus) -> Job:
+    def _job(self, status: Status) -> Job:
         given_up = (status.attributes or {}).get(FAILED)
         state = STATES[status.status] if given_up is None else JobState.FAILED
-        results = self._results(status.workflow_id)
-        progress = self._client.get_event(status.workflow_id, PROGRESS, 0) or {}
+        progress = self.event(status.workflow_id, PROGRESS) or {}
         return Job(
             id=status.workflow_id,
             index=request_of(status).index,
             kind=KIND,
             state=state,
             done=progress.get("done", 0),
-            total=next((output["total"] for name, output in results if name == "plan"), 0),
+            total=progress.get("total", 0),
             rate=progress.get("rate"),
             eta_s=None if state.final else progress.get("eta_s"),
-            skipped=tuple(Skipped(*one) for name, output in results if name == "encode_shard" for one in output),
-            error=given_up or _error_of(status),
+            skipped=tuple(Skipped(*one) for one in self.event(status.workflow_id, SKIPPED) or ()),
+            error=given_up or error_of(status),
         )
 
-    def _results(self, job_id: str) -> Sequence[tuple[str, Any]]:  # Any: JSON
-        """Name and result of every step that succeeded, in order."""
-        steps = self._client.list_workflow_steps(job_id)
-        return [(step["function_name"], step["output"]) for step in steps if step["error"] is None]
 
-
-def request_of(status: WorkflowStatus) -> Request:
+def request_of(status: Status) -> Request:
     """The request that a job was started with; what an earlier or later version has beyond this one's is left out.
 
     Raises:
@@ -261,7 +279,13 @@ def _job_id(index: str, idempotency_key: str | None) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{index} {idempotency_key}"))
 
 
-def _error_of(status: WorkflowStatus) -> str | None:
+def shard_id(job_id: str, number: int) -> str:
+    """Id of the workflow of a shard."""
+    return f"{job_id}-{number}"
+
+
+def error_of(status: Status) -> str | None:
+    """Why a job or shard failed."""
     if status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         return f"the process ended {MAX_ATTEMPTS} times during this rebuild; find out why, then start again"
     return None if status.error is None else str(status.error)

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from app import engines
 from app.appended import AppendedItems, with_codes
 from app.building import SHARD_ITEMS, Builder, Shard, Texts, check_sample
 from app.job_spans import JobSpans, spanned
@@ -45,7 +46,7 @@ log = Log(__name__)
 LoadHasher = Callable[[Path, int, str], Hasher]  # artifact directory, bits, device
 
 
-class Places(Protocol):
+class Places(engines.Settings, Protocol):
     """What a rebuild needs of the settings."""
 
     @property
@@ -147,7 +148,15 @@ class RebuildSteps:
 
     @spanned("shard")
     def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> Shard:
-        """Encode the items of one shard into a file of the work folder: those of the source, then those appended."""
+        """Encode the items of one shard into a file of the work folder: those of the source, then those appended.
+
+        Raises:
+            RebuildFailed: this worker finds something else than the one that made the plan.
+        """
+        if not self.work_dir.is_dir():
+            raise RebuildFailed(
+                f"expected the folder of the job at {self.work_dir}, found none: every worker must share one home"
+            )
         self._check_unchanged(plan)
         first, last = number * SHARD_ITEMS, (number + 1) * SHARD_ITEMS
         appended = self._appended[max(0, first - len(self._items)) : max(0, last - len(self._items))]
@@ -184,8 +193,10 @@ class RebuildSteps:
     def verify(self, plan: Plan, *, items: int) -> None:
         """Check counts, checksums and self-queries of the new generation, and encode a sample of it again.
 
+        An engine that is a server takes it over here, so that no swap waits for that.
+
         Raises:
-            RebuildFailed, IndexCorrupt: do not swap.
+            RebuildFailed, IndexCorrupt, EngineUnavailable: do not swap.
         """
         self.spans.tell(generation=plan.generation, items=items)
         self._check_unchanged(plan)
@@ -199,6 +210,7 @@ class RebuildSteps:
                 )
             check_sample(snapshot, self._builder(), self._items)
             check_sample(snapshot, self._encoder(reuse=False), self._appended)
+        engines.Engines(self._places).prepare(self._directory.path, plan.generation)
 
     @spanned("replay")
     def catch_up(self, plan: Plan, *, progress: Callable[[int], None]) -> None:
@@ -319,7 +331,12 @@ class RebuildSteps:
         if (self._source.digest, self._hasher.fingerprint) != (plan.source_digest, plan.fingerprint):
             raise RebuildFailed(
                 f"source {self.request.source!r} or artifact {self.request.artifact!r} was replaced during the "
-                "rebuild; start again"
+                "rebuild, or is another one on this worker; start again"
+            )
+        if self._hasher.device != plan.device:
+            raise RebuildFailed(
+                f"expected a worker whose models run on {plan.device}, found one on {self._hasher.device}: their bits "
+                "may differ; set the same CROSSBIT_DEVICE for every worker"
             )
 
     def _shard_path(self, number: int) -> Path:

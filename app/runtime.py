@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from app.batching import Batching
 from app.decoding import Decoders
 from app.demo import INDEX as DEMO
+from app.engines import Engines
 from app.logs import Log
 from app.metrics import Metrics
 from app.models import LoadHasher, Models, require_modality
 from app.problems import Problem, as_problem
 from app.settings import Settings
 from app.stages import Stage
-from index.errors import SearchError
+from index.errors import EngineUnavailable, SearchError
 from index.generations import IndexDirectory, list_indexes
 from index.snapshot import Snapshot, index_stamp
 from model.hasher import Hasher, Modality
@@ -67,6 +68,7 @@ class Runtime:
         self.metrics = Metrics()
         self.metrics.watch(self)
         self.models = Models(settings, load_hasher)
+        self._engines = Engines(settings)
         limits = settings.limits
         self.encoding = Batching(
             threads=settings.encode_threads,
@@ -165,6 +167,7 @@ class Runtime:
             except Exception as error:  # what serves goes on serving until the files change again
                 if isinstance(self._indexes.get(name), Served):
                     log.error("index_not_refreshed", index=name, reason=str(error), exc_info=error)
+                    self._forget_if_unavailable(name, error)
                 else:
                     self._refuse(name, error)
         self._drop_gone()
@@ -233,14 +236,17 @@ class Runtime:
 
     def _open(self, name: str, generation: int | None = None) -> Served:
         settings = self.settings
-        snapshot = Snapshot.open(
-            settings.indexes_dir / name, generation, engine=settings.engine, verify=settings.verify_on_open
-        )
+        engine = self._engines.of(name)
+        snapshot = Snapshot.open(settings.indexes_dir / name, generation, engine=engine, verify=settings.verify_on_open)
         return self._pair(snapshot, self._hasher_for(snapshot))
 
     def _pair(self, snapshot: Snapshot, hasher: Hasher | None) -> Served:
         served = Served(snapshot, hasher)
-        snapshot.warm()
+        try:
+            snapshot.warm()
+        except Exception:  # a search server may be away
+            snapshot.close()
+            raise
         weakref.finalize(served, snapshot.close)
         return served
 
@@ -259,6 +265,10 @@ class Runtime:
         self._indexes = dict(sorted({**self._indexes, name: served}.items()))
         manifest = served.snapshot.manifest
         log.info("index_swapped", index=name, generation=manifest.generation, model=manifest.artifact)
+        try:
+            self._engines.activate(served.snapshot, self.settings.indexes_dir / name)
+        except EngineUnavailable as error:  # no query looks at the alias
+            log.warning("alias_not_moved", index=name, generation=manifest.generation, reason=str(error))
 
     def _drop_gone(self) -> None:
         with self._swapping:  # a rebuild may serve an index that was not there a moment ago
@@ -270,7 +280,13 @@ class Runtime:
             self._stamps.pop(name, None)
             log.warning("index_dropped", index=name, reason="it is not on disk any more")
 
+    def _forget_if_unavailable(self, name: str, error: Exception) -> None:
+        """Have the next look try again: its files do not change when a search server comes back."""
+        if isinstance(error, EngineUnavailable):
+            self._stamps.pop(name, None)
+
     def _refuse(self, name: str, error: Exception) -> None:
+        self._forget_if_unavailable(name, error)
         problem = as_problem(error) or Problem("internal", "the index failed to open; the service's log has the reason")
         log.error("index_refused", index=name, code=problem.code, reason=str(error), exc_info=error)
         with self._swapping:

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]\S*$")]
+Engine = Literal["auto", "kernel", "faiss", "numpy", "milvus"]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
 
 
@@ -82,6 +83,39 @@ class Keys(BaseModel):
     """Keys that may also append, delete, rebuild, roll back and cancel."""
 
 
+class Milvus(BaseModel):
+    """The Milvus server of the indexes whose engine is ``milvus``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Endpoint = "http://127.0.0.1:19530"
+    """Its address."""
+
+    token: SecretStr | None = None
+    """``USER:PASSWORD`` or an API key, where the server asks for one."""
+
+    token_file: Path | None = None
+    """File, such as a mounted secret, that holds the token."""
+
+    prefix: str = Field(default="crossbit", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")
+    """Start of the names of all its collections; homes that share a server have one each."""
+
+    index: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = "BIN_FLAT"
+    """``BIN_FLAT`` compares every code; ``BIN_IVF_FLAT`` those of ``probes`` of ``lists`` clusters."""
+
+    lists: int = Field(default=1024, ge=1, le=65_536)
+    """Clusters of ``BIN_IVF_FLAT``."""
+
+    probes: int | None = Field(default=None, ge=1, le=65_536)
+    """Clusters that a search looks into; unset: all, and the answers are exact. With fewer, hits may be missing."""
+
+    timeout_s: float = Field(default=10.0, gt=0, le=600)
+    """Longest wait for an answer, in seconds, further tries included; beyond it ``not_ready``."""
+
+    ready_s: float = Field(default=3600.0, gt=0, le=86_400)
+    """Longest wait, in seconds, for one step of taking over a generation: an insert, a flush, its index, loading."""
+
+
 class Settings(BaseSettings):
     """Configuration of one service process, read once at start and never changed."""
 
@@ -115,8 +149,14 @@ class Settings(BaseSettings):
     cuda_memory_share: float = Field(default=1.0, gt=0, le=1)
     """Share of a GPU's memory that this process may take; what needs more is encoded in smaller forwards, or fails."""
 
-    engine: Literal["auto", "kernel", "faiss", "numpy"] = "auto"
+    engine: Engine = "auto"
     """Hamming search engine; every engine gives the same answers. ``auto``: the compiled kernel, faiss without it."""
+
+    engines: dict[str, Engine] = Field(default_factory=dict)
+    """Engines of single indexes, by name; the others have ``engine``."""
+
+    milvus: Milvus = Milvus()
+    """The server behind the engine ``milvus``."""
 
     indexes: tuple[str, ...] | None = None
     """Names of the indexes to serve; unset: every index of the home."""

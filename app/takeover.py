@@ -1,4 +1,4 @@
-"""One worker's eye on the others: whose job nobody works on any more goes back to the queue, or fails with a reason."""
+"""One worker's eye on the others: what nobody works on any more goes back to its queue, or fails with a reason."""
 
 import threading
 import time
@@ -14,15 +14,11 @@ log = Log(__name__)
 
 
 class Status(Protocol):
-    """What is needed of the workflow engine's word on a job."""
+    """What is needed of the workflow engine's word on a job or shard."""
 
     @property
     def workflow_id(self) -> str:
-        """Id of the job."""
-
-    @property
-    def status(self) -> str:
-        """``PENDING`` where a worker has it."""
+        """Its id."""
 
     @property
     def executor_id(self) -> str | None:
@@ -39,12 +35,15 @@ class Queue(Protocol):
     def unfinished(self) -> Sequence[Status]:
         """The jobs that have not ended."""
 
+    def taken(self) -> Sequence[Status]:
+        """The jobs and shards that workers have, or had when they died."""
+
     def fail(self, job_id: str, reason: str) -> None:
         """Give a job up."""
 
 
 class Takeover:
-    """Shows that this worker is alive and looks after the jobs of those that are not, in a thread of its own."""
+    """Shows that this worker is alive and looks after what those had that are not, in a thread of its own."""
 
     def __init__(
         self,
@@ -79,16 +78,16 @@ class Takeover:
     def look(self) -> None:
         """Beat, hand on what the dead left, give up what no version can go on with, and clean up behind the ended."""
         self._heartbeats.beat(self._worker, self._version)
-        unfinished = self._queue.unfinished()  # before the workers: who has a job by then has beaten before
-        alive = self._heartbeats.alive()
-        for worker in sorted({one.executor_id for one in unfinished if self._is_left(one, alive)} - {None}, key=str):
+        unfinished, taken = self._queue.unfinished(), self._queue.taken()
+        alive = self._heartbeats.alive()  # after what they have: who has something by then has beaten before
+        for worker in sorted({one.executor_id for one in taken if self._is_left(one, alive)} - {None}, key=str):
             log.warning("rebuild_taken_over", worker=worker)
             self._recover(str(worker))
         self._give_up([one for one in unfinished if one.app_version not in alive.values()], sorted(alive.values()))
         self._sweep()
 
-    def _is_left(self, job: Status, alive: Collection[str]) -> bool:
-        return job.status == "PENDING" and job.app_version == self._version and job.executor_id not in alive
+    def _is_left(self, one: Status, alive: Collection[str]) -> bool:
+        return one.app_version == self._version and one.executor_id not in alive
 
     def _give_up(self, stranded: Sequence[Status], versions: Sequence[str]) -> None:
         """Fail jobs of versions that no worker has had for as long as it takes to call one dead."""

@@ -1,16 +1,16 @@
 """The codes of one modality, searched by item: an item with several codes counts once, at its smallest distance."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.manifest import ColumnManifest
 from index.presence import Presence, count_presence
-from index.search import Hits, SearchEngine, open_engine
+from index.search import Hits, SearchEngine
 from index.search.by_item import search_by_item
 
 
@@ -36,8 +36,7 @@ class Column:
         rows: NDArray[np.int64],
         *,
         max_per_item: int,
-        engine: str,
-        stored: Path | None = None,
+        build: Callable[[], SearchEngine],
         presence: NDArray[np.uint8] | None = None,
     ) -> None:
         self.codes = codes  # (N, bits / 8)
@@ -45,8 +44,7 @@ class Column:
         self.max_per_item = max_per_item  # codes of one item
         # (N,) what pair codes were made from
         self.presence = np.broadcast_to(np.uint8(Presence.NONE), len(rows)) if presence is None else presence
-        self._engine_name = engine
-        self._stored = stored  # file of search structures
+        self._build = build
         self._engine: SearchEngine | None = None
         self._building = threading.Lock()
 
@@ -54,7 +52,7 @@ class Column:
         """Build the engine if no search has done so yet."""
         with self._building:
             if self._engine is None:
-                self._engine = open_engine(self.codes, self._engine_name, stored=self._stored)
+                self._engine = self._build()
             return self._engine
 
     def codes_of(self, row: int) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ import bisect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from index.filters import FieldType, Filter, Kind, field_type, joined_type, kind
 from index.generation import Generation
 from index.manifest import PAIR
 from index.records import Append, Record
+from index.search import open_engine
 
 Place = tuple[int | None, int]  # row in the generation, and items of it whose ids come before
 
@@ -123,7 +125,8 @@ def _column(name: str, items: Sequence[Append], generation: Generation) -> Colum
     rows = np.repeat(np.arange(len(items)), counts)
     presence = np.array([item.presence for item in items], dtype=np.uint8)[rows] if name == PAIR else None
     most = int(counts.max(initial=1))
-    return Column(joined, rows, max_per_item=most, engine=generation.engine, presence=presence)
+    build = partial(open_engine, joined, generation.own_engine)
+    return Column(joined, rows, max_per_item=most, build=build, presence=presence)
 
 
 def _gone(column: Column, gone: NDArray[np.int64]) -> Gone:

@@ -14,6 +14,7 @@ SearchError
 ├── IndexMoved               another generation was activated while one was being made
 ├── TooManyEdits             so many appends and deletes that they must be merged first
 ├── ItemsNotEncoded          appended items have no codes of the generation's model yet
+├── EngineUnavailable        the server that holds the codes does not answer, or refuses
 ├── InvalidItem              an item cannot be written: repeated id, wrong code width, metadata that is not JSON
 ├── InvalidQuery             a code, k, radius, offset or limit that cannot be asked
 ├── InvalidFilter            unknown field, operator or type
@@ -84,6 +85,10 @@ class TooManyEdits(SearchError):
 
 class ItemsNotEncoded(SearchError):
     """Appended items have no codes of the model that made the generation."""
+
+
+class EngineUnavailable(SearchError):
+    """The server that holds the codes does not answer in time, or refuses what it is asked."""
 
 
 class InvalidItem(SearchError):

@@ -1,7 +1,9 @@
 """One generation on disk, opened: its columns mapped into memory and its items; shared by the snapshots on it."""
 
 import threading
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from index.columns import Column
 from index.files import check_files, map_codes, map_presence, map_rows
@@ -17,22 +19,29 @@ from index.manifest import (
     rows_file,
     structures_file,
 )
-from index.search import check_engine
+from index.search import SearchEngine, check_engine, open_engine
 from index.verification import Verified, check_contents
+
+
+class EngineServer(Protocol):
+    """Another process that holds the codes of generations and searches them."""
+
+    def open(self, generation: "Generation", modality: str) -> SearchEngine:
+        """The engine over a column of a generation, whose codes are taken over if they are not there yet."""
 
 
 class Generation:
     """Immutable; whoever uses it takes a share with ``share``, and the last ``release`` closes its files."""
 
-    def __init__(self, directory: Path, manifest: GenerationManifest, *, engine: str, verify: bool) -> None:
-        check_engine(engine)
+    def __init__(
+        self, directory: Path, manifest: GenerationManifest, *, engine: str | EngineServer, verify: bool
+    ) -> None:
+        self.own_engine = check_engine(engine) if isinstance(engine, str) else "auto"  # of codes kept in this process
         check_files(directory, manifest.files, checksums=verify)
         self.path = directory
         self.manifest = manifest
-        self.engine = engine
         self.columns = {
-            modality: _open_column(directory, manifest, column, engine)
-            for modality, column in sorted(manifest.columns.items())
+            modality: self._open_column(column, engine) for modality, column in sorted(manifest.columns.items())
         }
         self.items = ItemFile(directory / ITEMS)
         self._shares = 1
@@ -59,16 +68,18 @@ class Generation:
         """
         return check_contents(self.path, self.manifest, self.items, self.columns)
 
-
-def _open_column(directory: Path, manifest: GenerationManifest, column: ColumnManifest, engine: str) -> Column:
-    modality = column.modality
-    structures = structures_file(modality)
-    has_presence = modality == PAIR and manifest.format >= PRESENCE_SINCE
-    return Column(
-        map_codes(directory / codes_file(modality), column.count, manifest.bits),
-        map_rows(directory / rows_file(modality), column.count),
-        max_per_item=column.max_per_item,
-        engine=engine,
-        stored=directory / structures if structures in manifest.files else None,
-        presence=map_presence(directory / PRESENCE, column.count) if has_presence else None,
-    )
+    def _open_column(self, column: ColumnManifest, engine: str | EngineServer) -> Column:
+        modality, bits, files = column.modality, self.manifest.bits, self.manifest.files
+        structures = structures_file(modality)
+        stored = self.path / structures if structures in files else None
+        codes = map_codes(self.path / codes_file(modality), column.count, bits)
+        has_presence = modality == PAIR and self.manifest.format >= PRESENCE_SINCE
+        return Column(
+            codes,
+            map_rows(self.path / rows_file(modality), column.count),
+            max_per_item=column.max_per_item,
+            build=partial(open_engine, codes, engine, stored=stored)
+            if isinstance(engine, str)
+            else partial(engine.open, self, modality),
+            presence=map_presence(self.path / PRESENCE, column.count) if has_presence else None,
+        )

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from index.columns import Column
 from index.delta import Delta, Gone
 from index.search import Hits
-from index.search.protocol import Plan
 
 SPARE = 64  # hits asked for beyond the limit, in case some are gone; more only where that was not enough
 
@@ -59,7 +58,7 @@ def _search_without(column: Column, gone: Gone, queries: NDArray[np.uint8], *, r
             break
         spare = min(8 * spare, len(gone.rows))
     missing = np.stack([np.bincount(gone.distances(query), minlength=hits.histogram.shape[1]) for query in queries])
-    return _cut(
+    return Hits.cut(
         owner[kept],
         hits.rows[kept],
         hits.distances[kept],
@@ -78,7 +77,7 @@ def _merge(hits: Hits, added: Hits, delta: Delta, limit: int) -> Hits:
     distances = np.concatenate((hits.distances, added.distances))
     rows = np.concatenate((hits.rows, delta.first_row + added.rows))
     order = np.lexsort((keys, distances, owner))
-    return _cut(
+    return Hits.cut(
         owner[order],
         rows[order],
         distances[order],
@@ -87,28 +86,6 @@ def _merge(hits: Hits, added: Hits, delta: Delta, limit: int) -> Hits:
         limit=limit,
         plan=hits.plan,  # the few items on top take no time worth telling
     )
-
-
-def _cut(
-    owner: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    distances: NDArray[np.int32],
-    *,
-    totals: NDArray[np.int64],
-    histogram: NDArray[np.int64],
-    limit: int,
-    plan: Plan | None,
-) -> Hits:
-    """The first ``limit`` of each query's hits; of the histogram what lies beyond the last of them is dropped."""
-    starts = np.searchsorted(owner, np.arange(len(totals) + 1))
-    kept = np.arange(len(owner)) - starts[owner] < limit
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.minimum(np.diff(starts), limit))))
-    distances = distances[kept]
-    last = np.full(len(totals), -1, dtype=np.int64)
-    has_hits = np.diff(offsets) > 0
-    last[has_hits] = distances[offsets[1:][has_hits] - 1]
-    shown = np.arange(histogram.shape[1]) <= last[:, np.newaxis]
-    return Hits(offsets, rows[kept], distances, totals, np.where(shown, histogram, 0), plan)
 
 
 def _owners(hits: Hits) -> NDArray[np.int64]:

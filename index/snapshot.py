@@ -5,6 +5,7 @@ A snapshot never changes and may be used from any thread until it is closed; ``n
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,7 @@ from index.delta import Delta, make_delta
 from index.edit_log import EditLog, LogEnd, LogRead
 from index.errors import ColumnNotFound, IndexNotFound, ModelMismatch
 from index.filters import FieldType, Filter, parse
-from index.generation import Generation
+from index.generation import EngineServer, Generation
 from index.generations import CURRENT, IndexDirectory
 from index.live_items import Codes, LiveItems, StoredItem
 from index.live_search import Masks, search_live
@@ -26,7 +27,7 @@ from index.originals import Originals
 from index.presence import PresenceCounts
 from index.ranking import RankedHit, page
 from index.records import Append, effective
-from index.search import Hits
+from index.search import Hits, open_engine
 from index.search.protocol import QueryPlan
 from index.search.validation import check_at_least, check_queries, check_radius
 from index.staging import IndexedItem
@@ -63,14 +64,15 @@ class Snapshot:
         index_dir: Path,
         generation: int | None = None,
         *,
-        engine: str = "auto",
+        engine: str | EngineServer = "auto",
         verify: bool = True,
         edits: bool = True,
     ) -> Self:
         """Open a generation, the one that CURRENT names if none is given, with the edits that it does not hold yet.
 
         Without ``edits`` it is as it was written. Sizes are always compared with the manifest; ``verify`` also reads
-        every file to compare checksums. Engines are built at the first search of a column, or by ``warm``.
+        every file to compare checksums. Engines are built at the first search of a column, or by ``warm``; an engine
+        that is a server holds the generation's codes, those edited since stay in this process.
 
         Raises:
             IndexNotFound: no such index, or nothing is active.
@@ -106,6 +108,11 @@ class Snapshot:
         delta = make_delta(self._generation, records, self._delta.places)
         self._generation.share()
         return Snapshot(self._directory, self._generation, delta, found.end)
+
+    @property
+    def written(self) -> Generation:
+        """The generation without the edits made since; open as long as the snapshot is."""
+        return self._generation
 
     @property
     def manifest(self) -> GenerationManifest:
@@ -341,7 +348,7 @@ class Snapshot:
 
     def _empty_column(self) -> Column:
         codes, rows = np.empty((0, self.bits // 8), dtype=np.uint8), np.empty(0, dtype=np.int64)
-        return Column(codes, rows, max_per_item=1, engine="numpy")
+        return Column(codes, rows, max_per_item=1, build=partial(open_engine, codes, "numpy"))
 
     def _masks(self, filter: Filter) -> Masks:
         mask = np.zeros(self.manifest.items, dtype=np.bool_)

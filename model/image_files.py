@@ -1,9 +1,62 @@
 """Image files by names that anybody may have written: looked up below one folder and nowhere else."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from model.archive_format import MAX_IMAGE_BYTES
 from model.errors import ArchiveError
+from model.object_files import SCHEME, ObjectFolder
+
+
+class ImageFolder(Protocol):
+    """Where images lie that an archive refers to; as a string, its path or address."""
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an image file. Raises: ArchiveError."""
+
+    def check(self, name: str) -> None:
+        """Look whether it is there. Raises: ArchiveError."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """A folder of this machine, by its resolved path."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an image file.
+
+        Raises:
+            ArchiveError: it is missing, outside the folder, too large, or cannot be read.
+        """
+        return read_image_file(find_inside(self.path, name))
+
+    def check(self, name: str) -> None:
+        """Look whether it is there.
+
+        Raises:
+            ArchiveError: it is missing or outside the folder.
+        """
+        find_inside(self.path, name)
+
+
+def is_address(root: Path | str) -> bool:
+    """Whether images lie in an object store, and not in a folder."""
+    return str(root).startswith(SCHEME)
+
+
+def image_folder(root: Path | str) -> ImageFolder:
+    """The images below a folder, or below an address such as ``s3://BUCKET/PREFIX``; nothing is opened yet.
+
+    Raises:
+        ArchiveError: the address names no bucket.
+    """
+    return ObjectFolder(str(root)) if is_address(root) else LocalFolder(Path(root).resolve())
 
 
 def find_inside(root: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, overload
 
 from model.archive_format import Item, check_format, info_from_json
 from model.errors import ArchiveError
-from model.image_files import find_inside, read_image_file
+from model.image_files import image_folder
 
 FORMAT = 2
 MAGIC = b"SQLite format 3\x00"
@@ -36,7 +36,7 @@ class SqliteArchive:
         weakref.finalize(self, connection.close)  # also where what follows fails
         facts = self._read_facts()
         self.info = info_from_json(facts["info"])
-        self.image_root = None if facts["image_root"] is None else Path(facts["image_root"])
+        self._images = None if facts["image_root"] is None else image_folder(facts["image_root"])
         self._items_digest = facts["items_digest"]
         self.items = ItemTable(self, range(facts["items"]))
 
@@ -59,16 +59,16 @@ class SqliteArchive:
         return ItemTable(self, array("q", (row for (row,) in self.rows(query, wanted))))
 
     def read_image(self, item: Item, name: str) -> bytes:
-        """The item's stored image, or the file of this name below the folder that the archive refers to.
+        """The item's stored image, or the file of this name where the archive refers to.
 
         Raises:
             ArchiveError: it is not there, or does not match its checksum.
         """
-        if self.image_root is not None:
+        if self._images is not None:
             try:
-                return read_image_file(find_inside(self.image_root, name))
+                return self._images.read(name)
             except ArchiveError as error:
-                where = f"expected it at {self.image_root / name}"
+                where = f"expected it at {self._images}/{name}"
                 raise ArchiveError(f"cannot read the image of item {item.id}: {error}; {where}") from error
         query = "SELECT digest, data FROM images WHERE seq = (SELECT seq FROM items WHERE id = ?)"
         for digest, data in self.rows(query, [item.id]):

@@ -117,7 +117,11 @@ def import_data(
     ],
     name: Annotated[str, typer.Option(help="Name of the data set.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of a manifest's images; the manifest's own if left out.")
+        str | None,
+        typer.Option(
+            help="Folder of a manifest's images, or s3://BUCKET/PREFIX (pip install 'crossbit[s3]'); the manifest's "
+            "own folder if left out."
+        ),
     ] = None,
     link: Annotated[
         bool,

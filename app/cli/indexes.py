@@ -165,3 +165,27 @@ def rebuild_index(
 
     job = rebuild(url, name, given(source=source, model=artifact, bits=bits, reuse=reuse))
     show_entry(job, as_json=as_json)
+
+
+@index.command("export")
+def export_index(
+    name: Annotated[str, typer.Argument(help="Name of the index.")],
+    to: Annotated[str, typer.Option(help="`milvus`, the server that CROSSBIT_MILVUS__URL names, or a file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the generation that serves to Milvus or into a file, read it back, and show the checksums of (id, code)."""
+    from app.transfer_commands import export
+
+    show_entry(export(open_settings(), name, to), as_json=as_json)
+
+
+@index.command("import")
+def import_index(
+    name: Annotated[str, typer.Argument(help="Name of the index, which need not exist.")],
+    source: Annotated[str, typer.Option("--from", help="`milvus`, or a file that `export` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a new generation from Milvus or a file the one that serves; another model or code length is refused."""
+    from app.transfer_commands import import_index
+
+    show_entry(import_index(open_settings(), name, source), as_json=as_json)

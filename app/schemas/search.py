@@ -126,7 +126,7 @@ class Hit(AnswerBody):
 class Explanation(AnswerBody):
     """What the search engine did for one query."""
 
-    engine: str = Field(description="`kernel`, `faiss` or `numpy`.")
+    engine: str = Field(description="`kernel`, `faiss`, `numpy` or `milvus`.")
     strategy: str = Field(
         description="`scan` over all codes, `grouped_scan` over the distinct ones, or `lookup` of equal substrings."
     )

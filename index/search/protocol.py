@@ -94,6 +94,32 @@ class Hits:
             plan=Plan.join([part.plan for part in parts if part.plan is not None]),
         )
 
+    @classmethod
+    def cut(
+        cls,
+        owner: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        distances: NDArray[np.int32],
+        *,
+        totals: NDArray[np.int64],
+        histogram: NDArray[np.int64],
+        limit: int,
+        plan: Plan | None,
+    ) -> "Hits":
+        """The first ``limit`` of each query's hits, which come by (``owner``, distance, row).
+
+        ``owner`` (H,) is the query of each hit. Of the histogram what lies beyond the last hit kept is dropped.
+        """
+        starts = np.searchsorted(owner, np.arange(len(totals) + 1))
+        kept = np.arange(len(owner)) - starts[owner] < limit
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.minimum(np.diff(starts), limit))))
+        distances = distances[kept]
+        last = np.full(len(totals), -1, dtype=np.int64)
+        has_hits = np.diff(offsets) > 0
+        last[has_hits] = distances[offsets[1:][has_hits] - 1]
+        shown = np.arange(histogram.shape[1]) <= last[:, np.newaxis]
+        return cls(offsets, rows[kept], distances, totals, np.where(shown, histogram, 0), plan)
+
 
 class SearchEngine(Protocol):
     """Exact Hamming search over N packed codes; rows are positions 0..N-1.

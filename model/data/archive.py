@@ -18,6 +18,7 @@ from typing import IO, Any, Self
 
 from model.durable import replacing
 from model.errors import ArchiveError
+from model.image_files import image_folder
 from model.items import MAX_IMAGE_BYTES, ArchiveInfo, Item
 from model.sqlite_archive import APPLICATION_ID, ITEM_COLUMNS, items_digest
 from model.sqlite_archive import FORMAT as SQLITE_FORMAT
@@ -43,13 +44,13 @@ CREATE TABLE places (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, split TEXT N
 class ArchiveWriter:
     """Writes the SQLite archive at ``path`` beside what is there, which ``finish`` replaces once all is on disk.
 
-    With ``image_root`` the archive refers to images: ``Item.image`` is a file name below that folder. A context
+    With ``image_root`` the archive refers to images: ``Item.image`` is a name below that folder or address. A context
     manager: left without ``finish``, nothing is changed and nothing stays.
     """
 
-    def __init__(self, path: Path, image_root: Path | None = None) -> None:
+    def __init__(self, path: Path, image_root: Path | str | None = None) -> None:
         self.path = path
-        self._image_root = None if image_root is None else image_root.resolve()
+        self._image_root = None if image_root is None else str(image_folder(image_root))
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
 
     def __enter__(self) -> Self:
@@ -109,7 +110,7 @@ class ArchiveWriter:
         ordered = database.execute(f"SELECT {ITEM_COLUMNS} FROM places JOIN items USING (seq) ORDER BY row")  # noqa: S608
         facts = {
             "info": asdict(info),
-            "image_root": None if self._image_root is None else str(self._image_root),
+            "image_root": self._image_root,
             "items_digest": items_digest(_counted(ordered, advance)),
             "items": database.execute("SELECT count(*) FROM items").fetchone()[0],
         }

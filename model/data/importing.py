@@ -20,7 +20,7 @@ from model.data.pictures import Picture, make_picture
 from model.data.records import Record, Skipped, Source
 from model.data.splits import MIN_ITEMS, SEED, ordered_split_hash, own_rule, split_groups
 from model.errors import ArchiveError, ImageError
-from model.image_files import find_inside, read_image_file
+from model.image_files import image_folder, is_address
 from model.items import ArchiveInfo, Item, shipped_archives
 from model.names import check_name
 
@@ -62,8 +62,10 @@ class Imported:
     skipped: list[Skipped] = field(default_factory=list)  # the first of what was left out
 
 
-def read_source(source: Path, images: Path | None = None) -> Source:
+def read_source(source: Path, images: Path | str | None = None) -> Source:
     """An image folder, WebDataset shards, or a manifest whose image names are relative to ``images``.
+
+    ``images`` is a folder, or an address such as ``s3://BUCKET/PREFIX``.
 
     Raises:
         ArchiveError: it is none of them, or cannot be understood.
@@ -81,9 +83,11 @@ def read_source(source: Path, images: Path | None = None) -> Source:
             f"expected a folder of images, .tar shards, or a manifest that ends in {', '.join(manifest.SUFFIXES)}, "
             f"found {'another file' if source.is_file() else 'nothing'} at {source}"
         )
-    if images is not None and not images.is_dir():
-        raise ArchiveError(f"--images: expected a folder, found none at {images}")
-    return manifest.read_manifest(source, images)
+    if images is None or is_address(images):
+        return manifest.read_manifest(source, images)
+    if not Path(images).is_dir():
+        raise ArchiveError(f"--images: expected a folder, or s3://BUCKET/PREFIX, found none at {images}")
+    return manifest.read_manifest(source, Path(images))
 
 
 def check_rows(source: Source, advance: Callable[[int], None] = lambda count: None) -> int:
@@ -154,7 +158,7 @@ class _Import:
     ) -> None:
         self.imported = imported
         self._source, self._choices, self._writer, self._ledger = source, choices, writer, ledger
-        self._root = source.root.resolve()
+        self._images = image_folder(source.root)
         self._labels: set[str] = set()
         self._labelled, self._complete = bytearray(), bytearray()  # by number of the row
         self._signatures = Signatures()
@@ -233,7 +237,7 @@ class _Import:
 
     def _open(self, where: str, name: str) -> Picture | Skipped:
         try:
-            return _decode(where, read_image_file(find_inside(self._root, name)))
+            return _decode(where, self._images.read(name))
         except ArchiveError as error:
             return Skipped(where, str(error))
 
@@ -247,13 +251,13 @@ class _Import:
         if not self._choices.link or row.image is None or len(probed) >= PROBED:
             return
         try:
-            find_inside(self._root, row.image)
+            self._images.check(row.image)
             probed += [""] * PROBED
         except ArchiveError as error:
             probed.append(str(error))
             if len(probed) == PROBED:
                 raise ArchiveError(
-                    f"{row.where}: expected images below {self._root}, found none of the first {PROBED} ({error}); "
+                    f"{row.where}: expected images below {self._images}, found none of the first {PROBED} ({error}); "
                     "name their folder with --images"
                 ) from error
 

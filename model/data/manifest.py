@@ -14,7 +14,7 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 MAX_LINE_CHARS = 2**20
 
 
-def read_manifest(path: Path, root: Path | None = None) -> Source:
+def read_manifest(path: Path, root: Path | str | None = None) -> Source:
     """A manifest whose image names are relative to ``root``, its own folder unless given.
 
     Raises:

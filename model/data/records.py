@@ -51,7 +51,7 @@ class Source:
     """Own data, to be listed as often as wanted, a row at a time."""
 
     name: str  # of the folder, manifest or shards
-    root: Path  # no image outside it is ever read
+    root: Path | str  # a folder or an address; no image outside it is ever read
     rows: Callable[[], Iterator[Record | Skipped]]
     stays: bool = True  # its images are files that an archive can refer to
 

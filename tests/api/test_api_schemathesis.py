@@ -79,7 +79,7 @@ codec = "ascii"
 exclude-path-regex = "/(items|search/item|rebuild|jobs)"
 enabled = false
 """
-# made-up items are refused, mostly; chains need one that is taken, by an id that is awkward in a path
+# made-up items and options are refused, mostly; chains need an item that is taken, by an id that is awkward in a path
 APPENDED = """
 import schemathesis
 
@@ -91,6 +91,8 @@ def before_call(context, case, kwargs):
     if (case.method, case.path) == ("POST", "/v1/indexes/{name}/items"):
         case.media_type = "application/json"
         case.body = {"items": [{"id": IDS[len(str(case.body)) % len(IDS)], "text": "a red square"}]}
+    if (case.method, case.path) == ("POST", "/v1/search/item"):
+        case.body = {name: case.body[name] for name in ("index", "item_id") if name in case.body} | {"column": "text"}
 """
 
 

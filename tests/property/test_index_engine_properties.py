@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from kernels import kernel
+from milvus_server import milvus
 from numpy.typing import NDArray
 
 from index.codes import distances
@@ -16,7 +17,9 @@ from index.ranking import page
 from index.search import Hits, NumpyEngine, SearchEngine
 from index.search.faiss_engine import FaissEngine
 
-ENGINES = pytest.mark.parametrize("build", [NumpyEngine, FaissEngine, kernel])
+ENGINES = pytest.mark.parametrize(
+    "build", [NumpyEngine, FaissEngine, kernel, pytest.param(milvus, marks=pytest.mark.milvus)]
+)
 Build = Callable[[NDArray[np.uint8]], SearchEngine]
 
 

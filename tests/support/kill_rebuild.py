@@ -18,6 +18,7 @@ from tiny_home import DATA, FUSING, load_fake, make_home
 
 import app.rebuild
 import app.rebuild_steps
+import app.shards
 from app.jobs import JobState
 from app.rebuild import RebuildWorker
 from app.rebuild_queue import RebuildQueue
@@ -53,7 +54,7 @@ def work(home: Path, wanted: Mapping[str, Any], point: Callable[[str], None] | N
 
 def hurry() -> None:
     """Small shards, no pause between looks at the queue, and as many attempts as there are kills."""
-    app.rebuild.SHARD_ITEMS = app.rebuild_steps.SHARD_ITEMS = SHARD_ITEMS
+    app.shards.SHARD_ITEMS = app.rebuild_steps.SHARD_ITEMS = SHARD_ITEMS
     app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
 
 

@@ -11,7 +11,7 @@ from app.settings import Settings
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch
 
-ALLOWED = "allowed"  # file of the home: how many items of the database pass; every one where it is missing
+ALLOWED = "allowed"  # file of the home: how many pictures pass, for all workers together; every one where it is missing
 ENCODED = "encoded"  # file of the home: a line for each batch, `PID POSITION…`
 
 
@@ -29,11 +29,15 @@ class WatchedHasher(FakeHasher):
 
     def encode_images(self, images: Sequence[Image]) -> EncodedBatch:
         positions = [position(image) for image in images]
-        while max(positions) >= self._allowed():
+        while self._encoded() + len(positions) > self._allowed():
             time.sleep(0.01)
         with (self._home / ENCODED).open("a", encoding="ascii") as log:
             log.write(f"{os.getpid()} {' '.join(map(str, positions))}\n")
         return super().encode_images(images)
+
+    def _encoded(self) -> int:
+        path = self._home / ENCODED
+        return sum(len(line.split()) - 1 for line in path.read_text().splitlines()) if path.exists() else 0
 
     def _allowed(self) -> float:
         path = self._home / ALLOWED

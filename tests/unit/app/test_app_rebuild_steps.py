@@ -118,6 +118,18 @@ def test_a_changed_picture_is_encoded_again(home: Path, directory: IndexDirector
         assert old.item("item-0003").codes["image"] != new.item("item-0003").codes["image"]
 
 
+def test_a_worker_on_another_kind_of_device_encodes_nothing(home: Path) -> None:
+    plan = replace(steps_of(home).plan(), device="cuda")
+    with pytest.raises(RebuildFailed, match="expected a worker whose models run on cuda, found one on cpu"):
+        steps_of(home).encode_shard(plan, 0, progress=lambda _: None)
+
+
+def test_a_worker_with_a_home_of_its_own_encodes_nothing(home: Path, tmp_path: Path) -> None:
+    plan = steps_of(home).plan()
+    with pytest.raises(RebuildFailed, match="every worker must share one home"):
+        steps_of(make_home(tmp_path / "other", 50)).encode_shard(plan, 0, progress=lambda _: None)
+
+
 def test_a_source_that_changes_on_the_way_stops_the_rebuild(home: Path) -> None:
     plan = steps_of(home).plan()
     make_archive(home / "data" / "tiny" / "archive.zip", 60)

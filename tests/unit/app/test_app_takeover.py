@@ -26,6 +26,9 @@ class Queue:
     def unfinished(self) -> list[Status]:
         return self.jobs
 
+    def taken(self) -> list[Status]:
+        return [one for one in self.jobs if one.status == "PENDING"]
+
     def fail(self, job_id: str, reason: str) -> None:
         self.failed[job_id] = reason
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from kernels import compiled, kernel
+from milvus_server import milvus
 from numpy.typing import NDArray
 
 from index.errors import InvalidQuery
@@ -16,7 +17,7 @@ from index.search.kernel_engine import KernelEngine
 Build = Callable[[NDArray[np.uint8]], SearchEngine]
 
 
-@pytest.fixture(params=[NumpyEngine, FaissEngine, kernel])
+@pytest.fixture(params=[NumpyEngine, FaissEngine, kernel, pytest.param(milvus, marks=pytest.mark.milvus)])
 def build(request: pytest.FixtureRequest) -> Build:
     made: Build = request.param
     return made

@@ -1,0 +1,60 @@
+"""The sources and models of the rebuilds that this process works on: opened once each, used by one thread at a time."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.job_spans import JobSpans
+from app.rebuild_steps import LoadHasher, Places, RebuildSteps, Request
+
+
+class OpenRebuilds:
+    """The steps of rebuilds, by job."""
+
+    def __init__(self, jobs_dir: Path, places: Places, load_hasher: LoadHasher, spans: JobSpans) -> None:
+        self._jobs_dir = jobs_dir
+        self._places = places
+        self._load_hasher = load_hasher
+        self._spans = spans
+        self._steps: dict[str, RebuildSteps] = {}
+        self._turn = threading.Condition()
+        self._encoding: str | None = None  # the job whose shard is being encoded
+
+    def new(self, job_id: str, request: Request) -> RebuildSteps:
+        """Steps with nothing opened, to clean up behind a job."""
+        return RebuildSteps(request, self._jobs_dir / job_id, self._places, self._load_hasher, self._spans)
+
+    def steps(self, job_id: str, request: Request) -> RebuildSteps:
+        """The steps of a job, which stay open until ``close`` or ``close_ended``."""
+        with self._turn:
+            return self._steps.setdefault(job_id, self.new(job_id, request))
+
+    @contextmanager
+    def encoding(self, job_id: str) -> Iterator[None]:
+        """One shard at a time: the next waits here."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._encoding is None)
+            self._encoding = job_id
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._encoding = None
+                self._turn.notify_all()
+
+    def close(self, job_id: str) -> None:
+        """Let go of a job, once none of its shards is being encoded here."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._encoding != job_id)
+            steps = self._steps.pop(job_id, None)
+        if steps is not None:
+            steps.close()
+
+    def close_ended(self, is_over: Callable[[str], bool]) -> None:
+        """Let go of the jobs of other workers that are over."""
+        for job_id in [job_id for job_id in self._steps if is_over(job_id)]:
+            with self._turn:
+                steps = None if self._encoding == job_id else self._steps.pop(job_id, None)
+            if steps is not None:
+                steps.close()
