@@ -39,7 +39,9 @@ def queue_demo(settings: Settings, jobs: Jobs) -> None:
 def describe_demo(jobs: Iterable[Job]) -> str:
     """How far the demo's index is, by the jobs, newest first; why it failed is for those who may look at jobs."""
     job = next((one for one in jobs if one.index == INDEX), None)
-    if job is None or job.state in (JobState.DONE, JobState.CANCELLED):
+    if job is not None and job.state is JobState.DONE:
+        return "the index of the demo is built, and is being opened"
+    if job is None or job.state is JobState.CANCELLED:
         return "a worker builds the index of the demo when it starts; none has yet"
     if job.state is JobState.FAILED:
         return "the index of the demo was not built: GET /v1/jobs says why; a worker that starts tries again"

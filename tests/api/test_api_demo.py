@@ -50,6 +50,11 @@ def test_before_the_plan_nothing_is_done(client: TestClient) -> None:
     assert detail(client).startswith("building 0 %")
 
 
+def test_between_the_end_of_the_rebuild_and_the_first_query_it_is_being_opened(client: TestClient) -> None:
+    rebuild(client, state=JobState.DONE, done=100, total=100)
+    assert "being opened" in detail(client)
+
+
 def test_a_failure_is_told_without_its_reason_which_may_name_items(client: TestClient) -> None:
     rebuild(client, state=JobState.FAILED, error="item 7 is bad")
     assert "was not built" in detail(client)

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from app.cli import cli
 from app.main import create_app
-from app.settings import Settings, load_settings
+from app.settings import Milvus, Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -68,6 +68,7 @@ def test_the_path_that_is_probed_is_a_route() -> None:
 @pytest.mark.parametrize("name", PRODUCT)
 def test_services_set_settings_that_exist(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {f"CROSSBIT_{field.upper()}" for field in Settings.model_fields}
+    fields |= {f"CROSSBIT_MILVUS__{field.upper()}" for field in Milvus.model_fields}
     assert service(name)["environment"].keys() | image_environment().keys() <= fields
     settings = settings_of(name, monkeypatch)
     assert settings.worker == "none"
