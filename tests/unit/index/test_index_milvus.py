@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from milvus_server import make_server
 from numpy.typing import NDArray
 from pymilvus import MilvusClient, MilvusException
 
@@ -206,30 +205,3 @@ def test_a_server_that_does_not_answer_is_named() -> None:
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
         with pytest.raises(EngineUnavailable, match=f"expected Milvus at {url}"):
             MilvusServer(MilvusOptions(url, timeout_s=0.5)).current("demo")
-
-
-def test_a_search_is_answered_again_once_the_server_is_back(index_dir: Path, tmp_path: Path) -> None:
-    standalone = make_server(tmp_path / "server")
-    standalone.start()
-    try:
-        server = MilvusServer(MilvusOptions(f"http://127.0.0.1:{standalone.listen_port}", timeout_s=2))
-        with Snapshot.open(index_dir, engine=server) as snapshot:
-            engine = snapshot.written.columns["image"].warm()
-            query = np.zeros((1, 2), dtype=np.uint8)
-            before = engine.knn(query, 3)
-            standalone.stop()
-            with pytest.raises(EngineUnavailable, match="search"):
-                engine.knn(query, 3)
-            standalone.start()
-            np.testing.assert_array_equal(_patiently(engine, query), before.rows)
-    finally:
-        standalone.stop()
-
-
-def _patiently(engine: SearchEngine, query: NDArray[np.uint8]) -> NDArray[np.int64]:
-    for _ in range(60):
-        try:
-            return engine.knn(query, 3).rows
-        except EngineUnavailable:
-            continue
-    raise AssertionError("waited in vain")
