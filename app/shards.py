@@ -76,7 +76,7 @@ class ShardEncoder:
         return [[one.id, one.reason] for one in shard.skipped]
 
     def _progress(self) -> Callable[[int], None]:
-        meter, noted_s = Meter(None), 0.0
+        meter, noted_s = Meter(None), -self._every_s  # the first batch is noted at once
 
         def advance(count: int) -> None:
             nonlocal noted_s
