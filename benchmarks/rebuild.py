@@ -98,6 +98,10 @@ async def beside_rebuilds(client: AsyncClient, index: str, count: int) -> list[t
 
 async def over_swaps(client: AsyncClient, index: str) -> list[float]:
     """Milliseconds of the queries that were in flight while the service swapped."""
+    job = await client.rebuild(index)  # so that there are two to swap
+    while job["state"] in ("queued", "running"):
+        await asyncio.sleep(0.5)
+        job = await client.job(job["id"])
     generations = (await client.index(index))["generations"][-2:]
     swaps: list[tuple[float, float]] = []
 
