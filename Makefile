@@ -42,7 +42,9 @@ test: .venv/installed chromium
 
 # what `make test` leaves out but for a GPU: Milvus, PostgreSQL, an S3 server, torchrun, the container image
 test-full: .venv/installed .venv-moto/installed services
-	CROSSBIT_TEST_MOTO=.venv-moto/bin/moto_server $(BIN)/pytest -m "milvus or postgres or s3 or torchrun or image"
+	mkdir -p build
+	CROSSBIT_TEST_MOTO=.venv-moto/bin/moto_server CROSSBIT_IMAGE_REPORT=build/image.json \
+	  $(BIN)/pytest -m "milvus or postgres or s3 or torchrun or image" --durations=10
 
 # what only a CUDA device can show; skipped, with the reason, where there is none
 test-gpu: .venv/installed
