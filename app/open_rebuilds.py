@@ -53,7 +53,9 @@ class OpenRebuilds:
 
     def close_ended(self, is_over: Callable[[str], bool]) -> None:
         """Let go of the jobs of other workers that are over."""
-        for job_id in [job_id for job_id in self._steps if is_over(job_id)]:
+        with self._turn:
+            opened = list(self._steps)  # asking who is over takes a while, and others open jobs meanwhile
+        for job_id in filter(is_over, opened):
             with self._turn:
                 steps = None if self._encoding == job_id else self._steps.pop(job_id, None)
             if steps is not None:

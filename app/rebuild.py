@@ -231,10 +231,8 @@ class RebuildWorker:
             return
         try:
             state = self._state(work_dir.name)  # again, now that nobody else can change what is there
-            if state is JobState.DONE:
-                self._rebuilds.new(
-                    work_dir.name, request
-                ).clear()  # its generation has served, and may be one to roll back to
+            if state is JobState.DONE:  # its generation has served, and may be one to roll back to
+                self._rebuilds.new(work_dir.name, request).clear()
             elif state is not None and state.final:
                 self._rebuilds.new(work_dir.name, request).discard()
         finally:
