@@ -29,7 +29,7 @@ def main() -> None:
     """Serve until nobody asks any more."""
     import model.images  # noqa: F401 - before it says that it is ready
 
-    _die_with_parent()
+    die_with_parent()
     requests, answers = sys.stdin.buffer, os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints shall not answer
     with os.fdopen(int(sys.argv[1]), "r+b", buffering=0) as shared:
@@ -39,7 +39,7 @@ def main() -> None:
             os.write(answers, HEADER.pack(*answer(shared, size, max_pixels)))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let the kernel kill this process when the service is gone, also while a decoder hangs and Python runs no more.
 
     Linux takes the thread that started a process for its parent; those of the service's stages live as long as it does.

@@ -5,6 +5,7 @@ importing this module costs next to nothing.
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from index.search import kernel_level
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+    from app.encoding import Encoders
     from app.models import LoadHasher
     from app.routes.dependencies import Jobs
     from app.runtime import Runtime
@@ -49,16 +51,18 @@ def load_artifact(artifact_dir: Path, bits: int, device: str) -> "Hasher":
 
 
 def create_app(
-    settings: Settings | None = None, *, load_hasher: "LoadHasher" = load_artifact, open_jobs: OpenJobs | None = None
+    settings: Settings | None = None, *, load_hasher: "LoadHasher | None" = None, open_jobs: OpenJobs | None = None
 ) -> FastAPI:
     """The application; without settings, those of the environment.
 
-    ``load_hasher`` and ``open_jobs`` replace the models and the job engine, for tests and for embedding.
+    ``load_hasher`` and ``open_jobs`` replace the models, which then encode in this process, and the job engine, for
+    tests and for embedding.
 
     Raises:
         KeysFileError: the keys file is missing or malformed.
         ExtraMissing: traces are wanted, and the extra that sends them is not installed.
     """
+    from app.encoding import Encoders
     from app.middleware import AnswerProblems, BodyLimit, HeadAsGet, RequestContext, RequireKey, SameSiteWrites
     from app.problems import answer_framework_error
     from app.routes import encode, indexes, items, jobs, metrics, models, page, probes, search
@@ -72,7 +76,9 @@ def create_app(
         log.warning("keys_missing", open_to="whoever reaches the service")
     if settings.engine == "auto" and kernel_level() is None:
         log.warning("kernel_missing", engine="faiss", remedy="reinstall crossbit with a C compiler")
-    runtime = Runtime(settings, load_hasher)
+    encoders = Encoders(settings.encode_processes)
+    load_here = load_hasher or load_artifact
+    runtime = Runtime(settings, load_here if load_hasher or not settings.encode_processes else encoders.load)
     tracing = open_tracing(settings)
 
     app = DescribedAPI(
@@ -84,7 +90,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry=telemetry(tracing),
-        lifespan=_lifespan(runtime, open_jobs or _open_rebuilds(load_hasher, tracing), tracing),
+        lifespan=_lifespan(runtime, encoders, open_jobs or _open_rebuilds(load_here, tracing), tracing),
         exception_handlers={
             HTTPException: answer_framework_error,
             RequestValidationError: answer_framework_error,
@@ -114,7 +120,7 @@ def create_app(
 
 
 def _lifespan(
-    runtime: "Runtime", open_jobs: OpenJobs, tracing: "TracerProvider | None"
+    runtime: "Runtime", encoders: "Encoders", open_jobs: OpenJobs, tracing: "TracerProvider | None"
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Answers probes at once and opens models and indexes meanwhile."""
     from app.job_events import Listeners
@@ -131,6 +137,7 @@ def _lifespan(
             stopping.set()
             await opening
             await asyncio.to_thread(runtime.close)
+            await asyncio.to_thread(encoders.close)
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
 
@@ -140,6 +147,7 @@ def _lifespan(
 async def _serve_indexes(runtime: "Runtime", stopping: asyncio.Event) -> None:
     """Open the indexes, then follow what other processes make of them."""
     await asyncio.to_thread(runtime.open_all)
+    gc.freeze()  # a collection that walks through all that stays anyway stops every request
     while not stopping.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), runtime.settings.refresh_s)

@@ -71,7 +71,7 @@ class Runtime:
         self._engines = Engines(settings)
         limits = settings.limits
         self.encoding = Batching(
-            threads=settings.encode_threads,
+            threads=max(1, settings.encode_processes),
             queue=limits.queue,
             batch=settings.encode_batch,
             wait_s=settings.encode_wait_s,

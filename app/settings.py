@@ -173,8 +173,9 @@ class Settings(BaseSettings):
     max_bad_share: float = Field(default=0.1, ge=0, le=1)
     """Share of a source's items that may be bad; a rebuild that finds more does not swap."""
 
-    encode_threads: int = Field(default=1, ge=1, le=64)
-    """Threads that encode; one keeps a shared machine responsive, and a GPU needs no more."""
+    encode_processes: int = Field(default=1, ge=0, le=64)
+    """Processes that hold the models and encode, one core each; a GPU needs no more than one. 0 encodes in a thread of
+    the service itself, which takes turns with HTTP."""
 
     encode_batch: int = Field(default=64, ge=1, le=1024)
     """Most texts encoded together, and on a GPU most images; on a CPU, where company gains them nothing, one image."""

@@ -32,7 +32,7 @@ def test_concurrent_calls_get_the_golden_codes(serve: Serve, archive: ItemArchiv
     texts = [(caption(items[name], archive.info.captions[0]), code) for name, code in codes["texts"].items()]
     images = [(_png(archive, items[name]), code) for name, code in codes["images"].items()]
     hasher = golden.golden_hasher()
-    client = serve(load=lambda *_: hasher, encode_batch=5, encode_threads=2)
+    client = serve(load=lambda *_: hasher, encode_batch=5, encode_processes=2)
     asked = [_texts(texts[row : row + count]) for row in range(len(texts)) for count in (1, 7)]
     asked += [_images(images[row : row + count]) for row in range(0, len(images), 4) for count in (1, 3)]
     random.Random(7).shuffle(asked)  # noqa: S311 - an order of calls

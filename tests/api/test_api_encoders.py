@@ -1,0 +1,40 @@
+"""A service whose models are in a process of their own: the same answers, and others after that process ended."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from api_home import Home, open_recorded_jobs, wait_until
+from fake_encoder import COMMAND
+from fastapi.testclient import TestClient
+
+import app.encoding
+from app.encoding import Encoders
+from app.main import create_app
+from app.settings import Settings
+
+
+@pytest.fixture
+def remote(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """A service on the home that loads no model itself."""
+    (home.path / "artifacts" / "demo" / "seed").write_text("demo")
+    monkeypatch.setattr(app.encoding, "Encoders", partial(Encoders, command=COMMAND))
+    settings = Settings(home=home.path, log_level="error", refresh_s=3600, decode_processes=0)
+    with TestClient(create_app(settings, open_jobs=open_recorded_jobs), raise_server_exceptions=False) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+def hits(client: TestClient, text: str) -> object:
+    response = client.post("/v1/search/text", json={"query": text, "limit": 5})
+    return response.json()["results"] if response.status_code == 200 else response.json()["code"]
+
+
+def test_answers_are_those_of_models_in_the_service(remote: TestClient, client: TestClient) -> None:
+    assert remote.get("/v1/models").json() == client.get("/v1/models").json()
+    assert hits(remote, "a red apple") == hits(client, "a red apple")
+
+
+def test_a_process_that_ends_costs_the_call_that_ended_it_alone(remote: TestClient, client: TestClient) -> None:
+    assert hits(remote, "abort") == "internal"
+    assert hits(remote, "a red apple") == hits(client, "a red apple")
