@@ -5,7 +5,7 @@ A code depends on its own input only, so batches, threads and reuse change the s
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,7 +26,8 @@ from model.images import decode_image
 from model.items import Item, ItemArchive, content_hash
 
 SHARD_ITEMS = 256  # items between two checkpoints of a rebuild
-BATCH_ITEMS = 32
+BATCH_ITEMS = 32  # at most, and LAST_ITEMS at least
+LAST_ITEMS = 8
 THUMBNAIL_PX = 256
 SAMPLE_ITEMS = 16  # encoded once more to check a generation
 
@@ -138,7 +139,7 @@ def in_batches(
     built: list[IndexedItem] = []
     skipped: list[Skipped] = []
     reused = 0
-    batches = [items[start : start + BATCH_ITEMS] for start in range(0, len(items), BATCH_ITEMS)]
+    batches = list(_batches(items, workers))
     with ThreadPoolExecutor(workers, thread_name_prefix="build") as pool:
         for batch, shard in zip(batches, pool.map(encode, batches), strict=True):
             built += shard.items
@@ -146,6 +147,16 @@ def in_batches(
             reused += shard.reused
             progress(len(batch))
     return Shard(tuple(built), tuple(skipped), reused)
+
+
+def _batches(items: Sequence[T], workers: int) -> Iterator[Sequence[T]]:
+    """Smaller ones towards the end: there every other thread waits for the last batch."""
+    start = 0
+    while start < len(items):
+        fair = -(-(len(items) - start) // (2 * workers))
+        stop = start + min(BATCH_ITEMS, max(LAST_ITEMS, fair))
+        yield items[start:stop]
+        start = stop
 
 
 def check_skipped(skipped: Sequence[Skipped], total: int, *, max_share: float) -> None:

@@ -27,7 +27,7 @@ def remote(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
 
 def hits(client: TestClient, text: str) -> object:
     response = client.post("/v1/search/text", json={"query": text, "limit": 5})
-    return response.json()["results"] if response.status_code == 200 else response.json()["code"]
+    return response.json()["hits" if response.status_code == 200 else "code"]
 
 
 def test_answers_are_those_of_models_in_the_service(remote: TestClient, client: TestClient) -> None:
