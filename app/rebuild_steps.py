@@ -11,7 +11,7 @@ see changes before ``swap``; until then ``discard`` takes everything back.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,8 +147,17 @@ class RebuildSteps:
         return len(self._source.archive.items) - len(self._source.items)
 
     @spanned("shard")
-    def encode_shard(self, plan: Plan, number: int, *, progress: Callable[[int], None]) -> Shard:
+    def encode_shard(
+        self,
+        plan: Plan,
+        number: int,
+        *,
+        progress: Callable[[int], None],
+        turn: AbstractContextManager[None] = nullcontext(),
+    ) -> Shard:
         """Encode the items of one shard into a file of the work folder: those of the source, then those appended.
+
+        ``turn`` is held while it encodes, and not while it writes: then another thread may encode the next one.
 
         Raises:
             RebuildFailed: this worker finds something else than the one that made the plan.
@@ -157,12 +166,13 @@ class RebuildSteps:
             raise RebuildFailed(
                 f"expected the folder of the job at {self.work_dir}, found none: every worker must share one home"
             )
-        self._check_unchanged(plan)
         first, last = number * SHARD_ITEMS, (number + 1) * SHARD_ITEMS
-        appended = self._appended[max(0, first - len(self._items)) : max(0, last - len(self._items))]
-        builder = self._builder(self._known_codes(plan))
-        shard = builder.encode(self._items[first:last], progress=progress)
-        shard += self._encoder(reuse=plan.reuse is not None).encode(appended, progress=progress)
+        with turn:
+            self._check_unchanged(plan)
+            appended = self._appended[max(0, first - len(self._items)) : max(0, last - len(self._items))]
+            builder = self._builder(self._known_codes(plan))
+            shard = builder.encode(self._items[first:last], progress=progress)
+            shard += self._encoder(reuse=plan.reuse is not None).encode(appended, progress=progress)
         write_shard(self._shard_path(number), shard.items)
         self.spans.tell(generation=plan.generation, shard=number, items=len(shard.items))
         self.spans.tell(reused=shard.reused, skipped=len(shard.skipped))

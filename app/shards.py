@@ -4,7 +4,8 @@ A shard is a workflow of its own, so each is checkpointed, taken over and cancel
 the job's folder, which all workers share; the database holds who has it and which items were bad.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -52,8 +53,7 @@ class ShardEncoder:
         """The workflow of one shard; its result is the ids of bad items, each with a reason."""
 
         def encode_shard(job_id: str, number: int, request: dict[str, Any], plan: dict[str, Any]) -> list[list[str]]:
-            with self._ownership.running(), with_fields(job=job_id), self._rebuilds.encoding(job_id):
-                self._ownership.check(current_id())
+            with self._ownership.running(), with_fields(job=job_id), self._rebuilds.in_hand(job_id):
                 return step("encode", self._encode, job_id, number, Request(**request), Plan(**plan))
 
         return encode_shard
@@ -63,7 +63,7 @@ class ShardEncoder:
             return []
         try:
             steps = self._rebuilds.steps(job_id, request)
-            shard = steps.encode_shard(plan, number, progress=self._progress())
+            shard = steps.encode_shard(plan, number, progress=self._progress(), turn=self._turn())
         except Exception as error:
             self._ownership.check(current_id())  # a job that has ended takes its folder away
             is_unforeseen = not isinstance(error, (JobError, SearchError))
@@ -74,6 +74,12 @@ class ShardEncoder:
         encoded = len(shard.items) - shard.reused
         self._metrics.record_rebuilt(encoded=encoded, reused=shard.reused, skipped=len(shard.skipped))
         return [[one.id, one.reason] for one in shard.skipped]
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._rebuilds.turn():
+            self._ownership.check(current_id())  # it may have been taken away while it waited
+            yield
 
     def _progress(self) -> Callable[[int], None]:
         meter, noted_s = Meter(None), -self._every_s  # the first batch is noted at once

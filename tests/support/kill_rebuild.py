@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,17 +59,20 @@ def hurry() -> None:
     app.rebuild.POLL_S, app.rebuild.MAX_ATTEMPTS = 0.02, 10_000
 
 
-def mark_points(point: Callable[[str], None]) -> None:
-    """Call ``point`` around everything in a rebuild that changes the disk."""
-    step = ""
+def mark_points(told: Callable[[str], None]) -> None:
+    """Call ``told`` around everything in a rebuild that changes the disk, in one thread at a time."""
+    at, one_at_a_time = threading.local(), threading.RLock()  # while one shard is written another is encoded
+
+    def point(name: str) -> None:
+        with one_at_a_time:
+            told(name)
 
     def around(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def marked(self: RebuildSteps, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any step
-            nonlocal step
-            step = name + "".join(f" {arg}" for arg in args if isinstance(arg, int))
-            point(f"{step}: before")
+            at.step = name + "".join(f" {arg}" for arg in args if isinstance(arg, int))
+            point(f"{at.step}: before")
             result = call(self, *args, **kwargs)
-            point(f"{step}: after")
+            point(f"{at.step}: after")
             return result
 
         return marked
@@ -79,6 +83,7 @@ def mark_points(point: Callable[[str], None]) -> None:
     calls: dict[str, int] = {}
 
     def here(what: str) -> str:
+        step = getattr(at, "step", "")
         calls[f"{step} {what}"] = calls.get(f"{step} {what}", 0) + 1
         return f"{step}: {what} {calls[f'{step} {what}']}"
 

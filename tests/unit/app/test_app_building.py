@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from tiny_home import make_archive, png
 
-from app.building import BATCH_ITEMS, Builder, Texts, check_sample, check_skipped, thumbnail
+from app.building import BATCH_ITEMS, LAST_ITEMS, Builder, Texts, _batches, check_sample, check_skipped, thumbnail
 from app.jobs import RebuildFailed, Skipped, TooManyBadItems
 from index.presence import Presence
 from index.snapshot import Snapshot
@@ -104,7 +106,7 @@ def test_progress_counts_every_item_and_may_stop_the_work(tmp_path: Path) -> Non
     archive = open_archive(tmp_path, BATCH_ITEMS + 3, bad=(0,))
     counts: list[int] = []
     Builder(archive, HASHER).encode(archive.items, progress=counts.append)
-    assert counts == [BATCH_ITEMS, 3]
+    assert sum(counts) == BATCH_ITEMS + 3
 
     def stop(_: int) -> None:
         raise KeyboardInterrupt
@@ -200,3 +202,13 @@ def test_a_sample_is_compared_with_what_it_was_made_from(tmp_path: Path) -> None
         pytest.raises(RebuildFailed, match=r"\(BOTH\), found .* \(TEXT\); build again without reuse"),
     ):
         check_sample(snapshot, Builder(archive, FUSING), archive.items)
+
+
+@given(st.integers(0, 1000), st.integers(1, 8))
+def test_batches_hold_every_item_once_and_get_smaller_towards_the_end(count: int, workers: int) -> None:
+    batches = list(_batches(range(count), workers))
+    assert [one for batch in batches for one in batch] == list(range(count))
+    sizes = [len(batch) for batch in batches]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(size <= BATCH_ITEMS for size in sizes)
+    assert all(size <= LAST_ITEMS for size in sizes[-1:])

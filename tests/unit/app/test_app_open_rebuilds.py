@@ -38,8 +38,8 @@ def test_a_job_may_be_opened_while_the_database_is_asked_which_are_over(rebuilds
     assert rebuilds.steps("a", REQUEST) is not first
 
 
-def test_a_job_whose_shard_is_being_encoded_stays_open(rebuilds: OpenRebuilds) -> None:
+def test_a_job_whose_shard_is_in_hand_stays_open(rebuilds: OpenRebuilds) -> None:
     first = rebuilds.steps("a", REQUEST)
-    with rebuilds.encoding("a"):
+    with rebuilds.in_hand("a"):
         rebuilds.close_ended(lambda _: True)
     assert rebuilds.steps("a", REQUEST) is first
