@@ -2,11 +2,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import pytest
 from fake_artifact import write_fake_artifact
 from tiny_home import FUSING, load_fake, make_archive, make_home
 
+import app.rebuild_steps
 import index.replay
 from app.building import SHARD_ITEMS, Builder
 from app.edit_commands import append_items
@@ -116,6 +118,14 @@ def test_a_changed_picture_is_encoded_again(home: Path, directory: IndexDirector
     with Snapshot.open(directory.path, 1) as old, Snapshot.open(directory.path, 2) as new:
         assert old.item("item-0002").codes == new.item("item-0002").codes
         assert old.item("item-0003").codes["image"] != new.item("item-0003").codes["image"]
+
+
+def test_a_shard_is_written_when_its_turn_to_encode_is_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, held = Lock(), []
+    monkeypatch.setattr(app.rebuild_steps, "write_shard", lambda *_: held.append(("written", turn.locked())))
+    steps = steps_of(home)
+    steps.encode_shard(steps.plan(), 0, progress=lambda _: held.append(("encoded", turn.locked())), turn=turn)
+    assert set(held) == {("encoded", True), ("written", False)}
 
 
 def test_a_worker_on_another_kind_of_device_encodes_nothing(home: Path) -> None:
