@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from app.batching import Batching
 from app.decoding import Decoders
 from app.demo import INDEX as DEMO
+from app.encode_process import EncodeFailed
 from app.engines import Engines
 from app.logs import Log
 from app.metrics import Metrics
@@ -281,8 +282,8 @@ class Runtime:
             log.warning("index_dropped", index=name, reason="it is not on disk any more")
 
     def _forget_if_unavailable(self, name: str, error: Exception) -> None:
-        """Have the next look try again: its files do not change when a search server comes back."""
-        if isinstance(error, EngineUnavailable):
+        """Have the next look try again: its files do not change when a search server or an encoding process is back."""
+        if isinstance(error, EngineUnavailable | EncodeFailed):
             self._stamps.pop(name, None)
 
     def _refuse(self, name: str, error: Exception) -> None:

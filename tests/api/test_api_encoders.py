@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from api_home import Home, open_recorded_jobs, wait_until
@@ -15,14 +16,29 @@ from app.settings import Settings
 
 
 @pytest.fixture
-def remote(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def artifact(home: Home) -> Path:
+    """The folder of the model that made the index."""
+    folder = home.path / "artifacts" / "demo"
+    (folder / "seed").write_text("demo")
+    return folder
+
+
+@pytest.fixture
+def remote(home: Home, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A service on the home that loads no model itself."""
-    (home.path / "artifacts" / "demo" / "seed").write_text("demo")
     monkeypatch.setattr(app.encoding, "Encoders", partial(Encoders, command=COMMAND))
-    settings = Settings(home=home.path, log_level="error", refresh_s=3600, decode_processes=0)
+    settings = Settings(home=home.path, log_level="error", refresh_s=0.05, decode_processes=0)
     with TestClient(create_app(settings, open_jobs=open_recorded_jobs), raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
         yield client
+
+
+@pytest.fixture
+def mined(artifact: Path) -> Path:
+    """What ends the first process that loads the model."""
+    mine = artifact / "mine"
+    mine.touch()
+    return mine
 
 
 def hits(client: TestClient, text: str) -> object:
@@ -38,3 +54,10 @@ def test_answers_are_those_of_models_in_the_service(remote: TestClient, client: 
 def test_a_process_that_ends_costs_the_call_that_ended_it_alone(remote: TestClient, client: TestClient) -> None:
     assert hits(remote, "abort") == "internal"
     assert hits(remote, "a red apple") == hits(client, "a red apple")
+
+
+def test_an_index_whose_model_took_its_process_down_is_tried_again(
+    mined: Path, remote: TestClient, client: TestClient
+) -> None:
+    wait_until(lambda: hits(remote, "a red apple") == hits(client, "a red apple"))
+    assert not mined.exists()

@@ -53,7 +53,10 @@ class Harmful(FakeHasher):
 
 
 def load_harmful(folder: Path, bits: int, device: str) -> Harmful:
-    """Of the folder's seed."""
+    """Of the folder's seed; where the folder has a file ``mine``, the process ends, and takes the file along."""
+    if (folder / "mine").exists():
+        (folder / "mine").unlink()
+        os.abort()
     try:
         return Harmful(bits, seed=(folder / "seed").read_text())
     except OSError as error:
