@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.losses import bank_likelihood, quantisation, share_label
+from model.losses import WeightedPairs, bank_likelihood, quantisation, share_label
 
 Codes = Mapping[int, tuple[Tensor, Tensor]]  # length -> tanh codes (B, length) of images and of texts
 
@@ -22,6 +22,10 @@ class Likelihood:
     rows: int  # drawn from the banks for each step
     logit_range: float
     max_positive_weight: float
+
+    def pairs(self, sample: Tensor, batch: Tensor) -> WeightedPairs:
+        """Of stored and fresh items, by their labels (N, C) and (B, C)."""
+        return WeightedPairs.of(share_label(sample, batch), least=0, most=self.max_positive_weight)
 
 
 class CodeBanks(nn.Module):
@@ -65,20 +69,14 @@ class CodeBanks(nn.Module):
         sample, known = labelled_sample(rows, labels, generator, how.rows)
         if not len(sample) or not known.any():
             return None
-        similar = share_label(labels[sample], labels[rows[known]])  # (sample, B')
+        pairs = how.pairs(labels[sample], labels[rows[known]])
 
         def term(bank: Tensor, side: Tensor) -> Tensor:
-            return bank_likelihood(
-                bank[sample],
-                side[known],
-                similar,
-                logit_range=how.logit_range,
-                max_weight=how.max_positive_weight,
-            )
+            return bank_likelihood(bank, side[known], pairs, logit_range=how.logit_range)
 
         inter, intra = [], []
         for bits, (image, text) in codes.items():
-            images, texts = self.of(bits)
+            images, texts = (bank[sample] for bank in self.of(bits))
             inter += [term(images, text), term(texts, image)]
             intra += [term(images, image), term(texts, text)]
         return torch.stack(inter).mean(), torch.stack(intra).mean()
@@ -112,15 +110,9 @@ class PairBank(nn.Module):
         sample, known = labelled_sample(rows, labels, generator, how.rows)
         if not len(sample) or not known.any():
             return {}
-        similar = share_label(labels[sample], labels[rows[known]])
+        pairs = how.pairs(labels[sample], labels[rows[known]])
         return {
-            bits: bank_likelihood(
-                self.of(bits)[sample],
-                own[known],
-                similar,
-                logit_range=how.logit_range,
-                max_weight=how.max_positive_weight,
-            )
+            bits: bank_likelihood(self.of(bits)[sample], own[known], pairs, logit_range=how.logit_range)
             for bits, own in codes.items()
         }
 

@@ -1,8 +1,15 @@
 """Loss terms that several methods share; every function takes tensors and returns one scalar."""
 
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import cross_entropy, normalize, softplus
+
+THETA_LIMIT = 64.0  # of the logits of ``agreement``
 
 
 def share_label(a: Tensor, b: Tensor) -> Tensor:
@@ -33,18 +40,73 @@ def _toward(scores: Tensor, weights: Tensor) -> Tensor:
     return -(targets * scores.log_softmax(1)).sum() / known
 
 
-def bank_likelihood(bank: Tensor, codes: Tensor, similar: Tensor, *, logit_range: float, max_weight: float) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class WeightedPairs:
+    """Which of (N, B) pairs should agree, and how much each counts: made once for a step, read at every length."""
+
+    weights: Tensor  # (N, B)
+    toward: Tensor  # (N, B), weight times similarity
+    away: Tensor  # (N, B), the rest of the weight
+    total: Tensor  # of the weights
+
+    @classmethod
+    def of(cls, similar: Tensor, *, least: float, most: float) -> Self:
+        """For (N, B) similarities in [0, 1]: similar pairs weigh as much more as they are fewer, ``least`` to ``most``.
+
+        Unweighted, the many dissimilar pairs collapse the codes.
+        """
+        similar = similar.float()
+        share = similar.mean().clamp(1e-6, 1 - 1e-6)
+        weights = 1 + (((1 - share) / share).clamp(least, most) - 1) * similar
+        toward = weights * similar
+        return cls(weights, toward, weights - toward, weights.sum())
+
+
+def stored_likelihood(
+    stored: Tensor, codes: Tensor, pairs: WeightedPairs, *, scale: float, limit: float = math.inf
+) -> Tensor:
+    """Weighted mean over pairs of softplus(z) - S z, where z = ``scale`` times stored (N, K) @ codes (B, K).
+
+    z is clamped to ``limit`` either way. The gradient flows through ``codes`` only, and is made with the value: a step
+    has twenty of these, and autograd would pass over each (N, B) matrix four times as often.
+    """
+    loss: Tensor = _StoredLikelihood.apply(codes, stored.detach(), pairs, scale, limit)
+    return loss
+
+
+class _StoredLikelihood(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, codes: Tensor, stored: Tensor, pairs: WeightedPairs, scale: float, limit: float
+    ) -> Tensor:
+        logits = (stored @ codes.T).mul_(scale)  # (N, B)
+        beyond = logits.abs() > limit if limit < math.inf else None
+        if beyond is not None:
+            logits.clamp_(-limit, limit)
+        agreed = pairs.toward.flatten().dot(logits.flatten())
+        apart = logits.neg_().sigmoid_()  # 1 - sigmoid(z); its logarithm is -softplus(z), in a fifth of the time
+        costs = apart.clamp_min(torch.finfo(apart.dtype).tiny).log_()  # beyond 87 a cost grows no more; its slope stays
+        loss = -(pairs.weights.flatten().dot(costs.flatten()) + agreed) / pairs.total
+        slope = torch.addcmul(pairs.away, pairs.weights, apart, value=-1, out=apart)
+        if beyond is not None:
+            slope.masked_fill_(beyond, 0)
+        ctx.save_for_backward((slope.T @ stored).mul_(scale / pairs.total))
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  a context of torch's own kind
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None, None, None
+
+
+def bank_likelihood(bank: Tensor, codes: Tensor, pairs: WeightedPairs, *, logit_range: float) -> Tensor:
     """Asymmetric negative log-likelihood of (B, K) tanh codes against (N, K) stored codes (PromptHash, affinity terms).
 
     The gradient flows through ``codes`` only. Logits are ``logit_range`` x cosine-like agreement u.h / K, so their
-    span does not grow with the code length; similar pairs are weighted by the ratio of dissimilar to similar ones, at
-    most ``max_weight``: unweighted, the many dissimilar pairs collapse the codes.
+    span does not grow with the code length.
     """
-    logits = logit_range * (bank.detach() @ codes.T) / codes.shape[1]  # (N, B)
-    share = similar.float().mean().clamp(1e-6, 1 - 1e-6)
-    weights = torch.where(similar, ((1 - share) / share).clamp(max=max_weight), 1.0)
-    losses = softplus(logits) - similar * logits
-    return (weights * losses).sum() / weights.sum()
+    return stored_likelihood(bank, codes, pairs, scale=logit_range / codes.shape[1])
 
 
 def quantisation(codes: Tensor, targets: Tensor) -> Tensor:
@@ -66,8 +128,12 @@ def agreement(a: Tensor, b: Tensor, theta: str) -> Tensor:
     """
     if theta == "cos":
         return 5 * normalize(a, dim=1) @ normalize(b, dim=1).T
-    scale = 0.5 if theta == "half" else 8 / a.shape[1]
-    return (scale * a @ b.T).clamp(-64, 64)
+    return (theta_scale(theta, a.shape[1]) * a @ b.T).clamp(-THETA_LIMIT, THETA_LIMIT)
+
+
+def theta_scale(theta: str, bits: int) -> float:
+    """What a.b is multiplied with in ``half`` and ``len``."""
+    return 0.5 if theta == "half" else 8 / bits
 
 
 def pair_likelihood(logits: Tensor, similar: Tensor, *, counted: Tensor | None = None, max_weight: float) -> Tensor:

@@ -20,7 +20,9 @@ cli = typer.Typer()
 def compare(
     data_set: Annotated[str, typer.Option("--data", help="Name of the data set.")] = "openclipart",
     methods: Annotated[str, typer.Option(help="Shipped recipes, separated by commas; the floors always join.")] = "",
-    every: Annotated[bool, typer.Option("--all", help="Every shipped recipe.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every shipped recipe that learns from cached features.")
+    ] = False,
     bits: Annotated[str, typer.Option(help="Code lengths, separated by commas.")] = "16,32,64",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Training seeds for each method: 0 to N - 1.")] = 3,
     against: Annotated[
@@ -33,12 +35,16 @@ def compare(
         "docs/results"
     ),
 ) -> None:
-    """Train and evaluate methods on the same features, split and epochs; an interrupted comparison goes on."""
+    """Train and evaluate methods on the same features, split and epochs; an interrupted comparison goes on.
+
+    Rows of more seeds than this comparison has are kept.
+    """
     from model.evaluation.difference import DIFFERENCES, REFERENCE, Difference, differences_of
-    from model.evaluation.leaderboard import CONTROL, FILE, Row, merge, neighbours, read_rows, rows_of
+    from model.evaluation.leaderboard import CONTROL, FILE, Row, counted, merge, neighbours, read_rows, rows_of
     from model.evaluation.leaderboard_page import board_table, difference_table, write_board
     from model.items import ItemArchive, find_archive
     from model.training.contest import FLOORS, competitors, contest_recipe
+    from model.training.trials import trials_of
 
     lengths = parse_lengths(bits)
     settings = open_settings()
@@ -57,7 +63,7 @@ def compare(
     for recipe in recipes:
         outcomes.setdefault(recipe.name, []).extend(lone_outcomes(settings, archive, recipe, lengths))
     new = [row for method, found in outcomes.items() for row in rows_of(data_set, variant, method, found)]
-    rows = merge(known, new)
+    rows = [counted(row, trials_of) for row in merge(known, new)]
     p_values = neighbours([row for row in rows if (row.data, row.captions) == (data_set, variant)], outcomes)
     differences = differences_of(data_set, variant, reference, outcomes) if reference else []
     named = {(data_set, variant, *pair): p for pair, p in p_values.items()}
@@ -71,10 +77,10 @@ def compare(
 def _shipped(reference: str) -> str:
     from model.training.contest import competitors
 
-    if reference not in competitors():
+    known = competitors(tuned=True)
+    if reference not in known:
         raise typer.BadParameter(
-            f"--against: expected one of --methods or a shipped recipe ({', '.join(competitors())}), "
-            f"found {reference!r}"
+            f"--against: expected one of --methods or a shipped recipe ({', '.join(known)}), found {reference!r}"
         )
     return reference
 

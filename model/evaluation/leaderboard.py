@@ -1,11 +1,11 @@
 """The leaderboard: rows over seeds, merged with those of earlier comparisons, and whether neighbours differ.
 
-``leaderboard.json`` is a list of rows; ``leaderboard.html`` and ``leaderboard.svg`` show the same rows.
+``leaderboard.json`` is a list of rows; ``leaderboard.html``, ``leaderboard.svg`` and ``time.svg`` show the same rows.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -27,6 +27,10 @@ Outcomes = Mapping[str, Sequence[Outcome]]  # method -> its outcomes at every le
 
 class Keyed(Protocol):
     """A dataclass that a file beside the leaderboard lists, one for each key."""
+
+    @property
+    def seeds(self) -> int:
+        """How many trainings it is a mean of."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # Any: as typeshed has it
 
@@ -55,6 +59,7 @@ class Row:
     map_expected_std: float | None  # of a sample; None for one seed
     train_s: float  # mean over seeds, from cached features
     encode_per_s: float  # mean over seeds
+    trials: int | None = None  # settings tried on validation queries for the recipe; None where nobody counted them
 
     @property
     def key(self) -> tuple[str, str, str, str, str, str, int]:
@@ -99,9 +104,19 @@ def rows_of(data: str, captions: str, method: str, outcomes: Sequence[Outcome]) 
 
 
 def merge(old: Sequence[Listed], new: Sequence[Listed]) -> list[Listed]:
-    """All rows, the new one where both have the same key, in the order of their keys."""
-    rows = {row.key: row for row in [*old, *new]}
+    """All rows in the order of their keys; where both have one, the new row, unless the old one is of more seeds."""
+    rows = {row.key: row for row in old}
+    for row in new:
+        if row.key not in rows or row.seeds >= rows[row.key].seeds:
+            rows[row.key] = row
     return [rows[key] for key in sorted(rows)]
+
+
+def counted(row: Row, trials: Callable[[str], int | None]) -> Row:
+    """The row with the trials of its method, where an earlier file had not counted them; the control has none."""
+    if row.trials is not None:
+        return row
+    return replace(row, trials=trials(row.method) if row.competes else 0)
 
 
 def read_rows(path: Path, kind: type[Listed]) -> list[Listed]:

@@ -1,6 +1,6 @@
 """``leaderboard.html`` and its figures, from the rows and the differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ BENCHMARKS = {"MIRFLICKR": "flickr", "NUS-WIDE": "nus", "COCO": "coco"}  # and w
 NONE = "-"
 GREY = "#7a8088"  # readable on light and dark pages
 DATABASES = {"all": "whole", "unseen": "unseen"}  # as tables call them
+PANELS = {"whole database": "all", "unseen database": "unseen"}
 PValues = Mapping[tuple[str, str, str, str], float]  # (data, captions, method, the next) -> p
 
 
@@ -35,14 +36,20 @@ def leaderboard_page(rows: Sequence[Row], p_values: PValues, differences: Sequen
 
 
 def write_board(out: Path, rows: Sequence[Row], p_values: PValues, differences: Sequence[Difference]) -> None:
-    """Replace ``leaderboard.json``, ``.html`` and ``.svg``, and ``differences.json``; the picture is the first figure.
+    """Replace ``leaderboard.json``, ``.html`` and ``.svg``, ``time.svg`` and ``differences.json``.
+
+    The pictures are the first figures of the page: mAP by code length, and by seconds of training.
 
     A p that an earlier page showed between two methods is gone where they were not compared together now.
     """
     write_rows(out / FILE, rows)
     write_rows(out / DIFFERENCES, differences)
     page = leaderboard_page(rows, p_values, differences)
-    for name, text in (("leaderboard.html", page), ("leaderboard.svg", _picture(rows))):
+    for name, text in (
+        ("leaderboard.html", page),
+        ("leaderboard.svg", _picture(rows, _figure)),
+        ("time.svg", _picture(rows, _time_figure)),
+    ):
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
@@ -82,9 +89,9 @@ def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list
     return headings, cells
 
 
-def _picture(rows: Sequence[Row]) -> str:
+def _picture(rows: Sequence[Row], figure: Callable[[Sequence[Row], str, str], str]) -> str:
     keys = sorted({(row.data, row.captions, row.protocol) for row in rows if row.competes}, key=_section_order)
-    return plots.coloured(_figure(rows, *keys[0][:2]) if keys else plots.spreads({}), GREY)
+    return plots.coloured(figure(rows, *keys[0][:2]) if keys else plots.spreads({}), GREY)
 
 
 def caveat(rows: Sequence[Row]) -> str:
@@ -111,7 +118,7 @@ def _section(rows: Sequence[Row], data: str, captions: str, protocol: str, p_val
         "lengths": lengths,
         "sorted_at": headline,
         "leading": " and ".join(_leading(mine)),
-        "figure": chart(_figure(rows, data, captions)) if protocol == "lone" else None,
+        "figures": [chart(draw(rows, data, captions)) for draw in (_figure, _time_figure) if protocol == "lone"],
         "lines": [
             {
                 "method": method,
@@ -204,25 +211,48 @@ def _costs(rows: Sequence[Row], bits: int) -> dict[str, str]:
     at = [row for row in rows if row.bits == bits] or list(rows)
     return {
         "seeds": str(max(row.seeds for row in rows)),
+        "trials": NONE if at[0].trials is None else str(at[0].trials),
         "train_s": f"{at[0].train_s:,.1f}" if at[0].train_s >= 1 else f"{at[0].train_s:.2g}",
         "encode_per_s": f"{at[0].encode_per_s:,.0f}",
         "code_bytes": " / ".join(str(length // 8) for length in sorted({row.bits for row in rows})),
     }
 
 
-def _figure(rows: Sequence[Row], data: str, captions: str) -> str:
+def _lone(rows: Sequence[Row], data: str, captions: str) -> list[Row]:
+    """What figures show: floors, which have nothing to choose, only where there is nothing else."""
     here = [row for row in rows if (row.data, row.captions, row.protocol) == (data, captions, "lone") and row.competes]
+    return [row for row in here if row.trials != 0] or here
+
+
+def _figure(rows: Sequence[Row], data: str, captions: str) -> str:
+    here = _lone(rows, data, captions)
     order = ranked(here, headline_bits([row.bits for row in here]))
     panels: dict[str, dict[str, tuple[list[int], list[float], list[float]]]] = {}
-    for title, database in (("whole database", "all"), ("unseen database", "unseen")):
+    for title, database in PANELS.items():
         panels[title] = {}
         for method in order:
             lengths = sorted({row.bits for row in here if (row.method, row.database) == (method, database)})
             picked = [_pick(here, method, database, bits, CROSS_MODAL) for bits in lengths]
-            means = [float(np.mean([row.map_expected_mean for row in part])) for part in picked]
-            deviations = [float(np.mean([row.map_expected_std or 0.0 for row in part])) for part in picked]
-            panels[title][method] = (lengths, means, deviations)
+            means, deviations = zip(*map(_mean, picked), strict=True) if picked else ((), ())
+            panels[title][method] = (lengths, list(means), list(deviations))
     return plots.spreads(panels)
+
+
+def _time_figure(rows: Sequence[Row], data: str, captions: str) -> str:
+    """Seconds of training, and mAP at the length that ranks."""
+    here = _lone(rows, data, captions)
+    bits = headline_bits([row.bits for row in here])
+    panels: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for title, database in PANELS.items():
+        picked = {method: _pick(here, method, database, bits, CROSS_MODAL) for method in ranked(here, bits)}
+        panels[title] = {method: (part[0].train_s, *_mean(part)) for method, part in picked.items() if part}
+    return plots.places(panels, x="training, s", y=f"lone mAP@all, {bits} bits")
+
+
+def _mean(rows: Sequence[Row]) -> tuple[float, float]:
+    """Of directions, with the mean of their deviations; 0 for one seed."""
+    mean = np.mean([row.map_expected_mean for row in rows])
+    return float(mean), float(np.mean([row.map_expected_std or 0.0 for row in rows]))
 
 
 def _p(value: float | None) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator
 from numpy.typing import NDArray
 
+MARKERS = "os^"
 INK = "#010203"  # replaced by the page's own text colour
 COLOURS = ("#3f83f8", "#e8710a", "#12a37f", "#c2489f", "#8a6fdf", "#a3891b", "#d33a3a", "#4aa3b5")
 STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as one long literal
@@ -29,7 +31,7 @@ STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as one long literal
     "axes.grid": True,
     "grid.color": INK,
     "grid.alpha": 0.12,
-    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS),
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
@@ -111,8 +113,8 @@ def heat(matrix: NDArray[np.float64], *, x: str, y: str) -> str:
 def spreads(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float], Sequence[float]]]]) -> str:
     """Panels side by side, each with mean and deviation by code length for each name."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, (title, curves) in zip(axes, panels.items(), strict=True):
             for name, (bits, means, deviations) in curves.items():
                 panel.errorbar(bits, means, yerr=deviations, label=name, marker="o", markersize=4, capsize=3)
@@ -120,9 +122,29 @@ def spreads(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[floa
             panel.set_xscale("log", base=2)
             panel.set_xticks(lengths, [str(length) for length in lengths])
             panel.minorticks_off()
-            panel.set(title=title, xlabel="bits", ylim=(0, None))
+            panel.set(title=title, xlabel="bits")
         axes[0].set_ylabel("lone mAP@all")
         axes[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+        return _svg(figure)
+
+
+def places(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: str, y: str) -> str:
+    """Panels side by side, each with a marker at (x, y), and the deviation of y, for each name; x is logarithmic."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for panel, (title, dots) in zip(axes, panels.items(), strict=True):
+            for place, (name, (across, up, deviation)) in enumerate(dots.items()):
+                marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
+                panel.errorbar([across], [up], yerr=[deviation], label=name, marker=marker, linestyle="none", capsize=3)
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+            panel.minorticks_off()
+            panel.set(title=title, xlabel=x)
+        axes[0].set_ylabel(y)
+        names = axes[0].get_legend_handles_labels()  # of the first panel: another may have nothing to show
+        axes[-1].legend(*names, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
         return _svg(figure)
 
 

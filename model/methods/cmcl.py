@@ -31,7 +31,15 @@ from torch import Tensor
 from encoders.protocol import Backbone
 from model.banks import CodeBanks, Codes, labelled_sample
 from model.heads import Decoders
-from model.losses import agreement, info_nce, pair_likelihood, quantisation, share_label
+from model.losses import (
+    THETA_LIMIT,
+    WeightedPairs,
+    info_nce,
+    quantisation,
+    share_label,
+    stored_likelihood,
+    theta_scale,
+)
 from model.methods import baseline, protocol
 from model.methods.protocol import Features
 
@@ -137,15 +145,16 @@ class Objective(protocol.Objective):
         sample, known = labelled_sample(rows, labels, generator, self.config.bank_rows)
         if not len(sample) or not known.any():
             return {}
-        similar = share_label(labels[sample], labels[rows[known]]).float()  # (S, B')
+        similar = share_label(labels[sample], labels[rows[known]])  # (S, B')
+        pairs = WeightedPairs.of(similar, least=1, most=self.config.max_positive_weight)
 
         def term(stored: Tensor, side: Tensor) -> Tensor:
-            logits = agreement(stored[sample], side[known], self.config.theta)
-            return pair_likelihood(logits, similar, max_weight=self.config.max_positive_weight)
+            scale = theta_scale(self.config.theta, stored.shape[1])
+            return stored_likelihood(stored, side[known], pairs, scale=scale, limit=THETA_LIMIT)
 
         inter, intra = {}, {}
         for bits, (image, text) in codes.items():
-            images, texts = self.banks.of(bits)
+            images, texts = (bank[sample] for bank in self.banks.of(bits))
             inter[bits] = term(images, text) + term(texts, image)
             intra[bits] = term(images, image) + term(texts, text)
         return {

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from model.banks import CodeBanks, Codes
-from model.losses import agreement, balance, pair_likelihood
+from model.losses import THETA_LIMIT, WeightedPairs, balance, stored_likelihood, theta_scale
 from model.methods.protocol import Features
 from model.trunks import TrunkConfig, TrunkNetwork, TrunkObjective
 
@@ -102,12 +102,13 @@ class Objective(TrunkObjective):
 
     def _likelihood(self, outputs: Codes, sample: Tensor, similar: Tensor) -> Tensor:
         """Mean over pairs of the ``sample`` (S,) of stored rows and the batch; ``similar`` (S, B)."""
+        pairs = WeightedPairs.of(similar, least=1, most=self.config.max_positive_weight)
         terms = []
         for bits, (image, text) in outputs.items():
             stored_images, stored_texts = self.banks.of(bits)
+            scale = theta_scale(self.config.theta, bits)
             for stored, fresh in ((stored_texts, image), (stored_images, text)):
-                logits = agreement(stored[sample], fresh, self.config.theta)
-                terms.append(pair_likelihood(logits, similar, max_weight=self.config.max_positive_weight))
+                terms.append(stored_likelihood(stored[sample], fresh, pairs, scale=scale, limit=THETA_LIMIT))
         return 2 * torch.stack(terms).mean()
 
     def _quantisation(self, outputs: Codes, rows: Tensor) -> Tensor:

@@ -19,10 +19,19 @@ from model.training.run import EpochReport
 FLOORS = ("random", "lsh", "itq")  # in every comparison
 
 
-def competitors() -> list[str]:
-    """The shipped recipes that can be compared: of methods that are served, on the default backbone."""
+def competitors(*, tuned: bool = False) -> list[str]:
+    """The shipped recipes that can be compared: of methods that are served, on the default backbone.
+
+    Those that tune blocks of its towers take an hour where others take a minute, and only join if ``tuned``.
+    """
     recipes = [load_recipe(name) for name in shipped_recipes()]
-    return [recipe.name for recipe in recipes if recipe.method in METHODS and recipe.backbone == DEFAULT_BACKBONE]
+    return [
+        recipe.name
+        for recipe in recipes
+        if recipe.method in METHODS
+        and recipe.backbone == DEFAULT_BACKBONE
+        and (tuned or not getattr(recipe.config, "tuned_blocks", 0))
+    ]
 
 
 def contest_recipe(method: str, seed: int, captions: str, epochs: int, bits: tuple[int, ...]) -> Recipe:

@@ -57,7 +57,7 @@ def make_optimiser(recipe: Optimiser, network: Network, objective: Objective) ->
     betas = (recipe.beta1, recipe.beta2)
     if recipe.algorithm == "bertadam":
         return BertAdam(parts, recipe.rate, betas)
-    return torch.optim.AdamW(parts, lr=recipe.rate, betas=betas)
+    return torch.optim.AdamW(parts, lr=recipe.rate, betas=betas, fused=True)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float, stage: int = 0) -> None:

@@ -87,16 +87,7 @@ def train_artifact(
     )
     skip(read.skipped)
     train_rows, validation_rows = _parts(read, choice, archive.info.name)
-    data = {
-        "name": archive.info.name,
-        "revision": archive.info.revision,
-        "licence": archive.info.licence,
-        "split_hash": archive.info.split_hash,
-        "captions": choice.captions,
-        "class_names": list(archive.info.class_names),
-        "train": len(train_rows),
-        "validation": len(validation_rows),
-    }
+    data = _data(archive, choice, train_rows, validation_rows)
     run_dir, identity = folders.runs / name, {"data": data, "encoder": encoder.fingerprint}
     if network is None:
         trained = solve(
@@ -147,6 +138,20 @@ def _manifest(
             "seconds": round(trained.seconds, 3),
         },
     )
+
+
+def _data(archive: ItemArchive, choice: Choice, train_rows: Features, validation_rows: Features) -> dict[str, Any]:
+    """What a manifest says of the data."""
+    return {
+        "name": archive.info.name,
+        "revision": archive.info.revision,
+        "licence": archive.info.licence,
+        "split_hash": archive.info.split_hash,
+        "captions": choice.captions,
+        "class_names": list(archive.info.class_names),
+        "train": len(train_rows),
+        "validation": len(validation_rows),
+    }
 
 
 def _check_batch(recipe: Recipe) -> None:

@@ -42,6 +42,12 @@ def test_every_method_meets_the_same_conditions(method: str) -> None:
     assert recipe.closed_form or recipe.optimiser.epochs == 7
 
 
+def test_recipes_that_tune_towers_join_by_name_alone() -> None:
+    tuned = {"prompthash-tuned", "soda-tuned"}
+    assert not tuned & set(competitors())
+    assert set(competitors(tuned=True)) == {*competitors(), *tuned}
+
+
 def test_a_length_that_a_recipe_does_not_serve_is_named() -> None:
     with pytest.raises(RecipeError, match=r"itq: expected codes of 24 bits, found lengths \[16, 32, 64, 128\]"):
         contest_recipe("itq", 0, "title", 30, (16, 24))

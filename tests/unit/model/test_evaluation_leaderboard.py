@@ -14,6 +14,7 @@ from model.evaluation.difference import Difference
 from model.evaluation.leaderboard import (
     CONTROL,
     Row,
+    counted,
     headline_bits,
     merge,
     neighbours,
@@ -28,7 +29,13 @@ from model.evaluation.leaderboard_page import board_table, caveat, difference_ta
 
 def test_a_row_has_exactly_the_documented_fields() -> None:
     expected = "data captions method competes protocol database direction bits seeds map_expected_mean"
-    assert [field.name for field in fields(Row)] == [*expected.split(), "map_expected_std", "train_s", "encode_per_s"]
+    assert [field.name for field in fields(Row)] == [
+        *expected.split(),
+        "map_expected_std",
+        "train_s",
+        "encode_per_s",
+        "trials",
+    ]
 
 
 def test_rows_hold_mean_and_sample_deviation_over_seeds() -> None:
@@ -58,6 +65,51 @@ def test_a_later_run_replaces_its_own_rows_and_keeps_the_others() -> None:
     levels = {row.method: row.map_expected_mean for row in rows if row.database == "all"}
     assert levels == {"itq": 0.2, "baseline": 0.6}
     assert len(rows) == 8
+
+
+def test_a_run_of_fewer_seeds_leaves_the_rows_of_more() -> None:
+    few = rows_of("openclipart", "title", "baseline", [outcome(0.9)])
+    many = board("baseline", 0.5)
+    assert merge(many, few) == merge([], many)
+    assert merge(few, many) == merge([], many)
+
+
+def test_rows_of_an_older_file_get_the_trials_of_their_method(tmp_path: Path) -> None:
+    older = [asdict(row) for row in board() + board("x") + board(CONTROL)]
+    for row in older:
+        del row["trials"]
+    (tmp_path / "leaderboard.json").write_text(json.dumps(older))
+    rows = read_rows(tmp_path / "leaderboard.json", Row)
+    assert {row.trials for row in rows} == {None}
+    found = [counted(row, {"baseline": 10}.get) for row in rows]
+    assert {row.method: row.trials for row in found} == {"baseline": 10, "x": None, CONTROL: 0}
+    assert [counted(row, {"baseline": 12}.get) for row in found] == found  # what was counted stays
+
+
+def test_the_page_shows_trials_and_a_dash_where_nobody_counted_them() -> None:
+    page = leaderboard_page([replace(row, trials=10) for row in board()] + board("x", 0.3), {})
+    assert "<td>3</td><td>10</td>" in page
+    assert "<td>3</td><td>-</td>" in page
+
+
+def test_the_second_figure_sets_seconds_against_map(tmp_path: Path) -> None:
+    write_board(tmp_path, board() + board("another", 0.5), {}, [])
+    figure = (tmp_path / "time.svg").read_text()
+    assert all(text in figure for text in ("training, s", "lone mAP@all, 64 bits", ">another<", ">baseline<"))
+
+
+def test_data_without_an_unseen_part_is_drawn_without_one(tmp_path: Path) -> None:
+    write_board(tmp_path, [row for row in board() if row.database == "all"], {}, [])
+    assert ">baseline<" in (tmp_path / "time.svg").read_text()
+
+
+def test_floors_are_drawn_only_where_there_is_nothing_else(tmp_path: Path) -> None:
+    floor = [replace(row, trials=0) for row in board("lsh", 0.1)]
+    write_board(tmp_path / "both", board() + floor, {}, [])
+    write_board(tmp_path / "alone", floor, {}, [])
+    for name in ("leaderboard.svg", "time.svg"):
+        assert ">lsh<" not in (tmp_path / "both" / name).read_text()
+        assert ">lsh<" in (tmp_path / "alone" / name).read_text()
 
 
 def test_other_captions_and_lengths_are_other_rows() -> None:
@@ -184,7 +236,7 @@ def test_the_page_escapes_names() -> None:
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
     for folder in ("one", "other"):
         write_board(tmp_path / folder, board(), {}, differences(("x", 0.6)))
-    names = ["differences.json", "leaderboard.html", "leaderboard.json", "leaderboard.svg"]
+    names = ["differences.json", "leaderboard.html", "leaderboard.json", "leaderboard.svg", "time.svg"]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in names)
 

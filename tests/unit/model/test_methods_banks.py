@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tiny_clip
 import torch
+from tiny_losses import BENCHMARKS, NAMES, SMALL, TEXTS, rows, run
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from encoders.protocol import Backbone
 from encoders.registry import load_backbone
@@ -23,37 +23,15 @@ from model.methods.protocol import Features, Network, Objective
 from model.training.methods import trained_module
 from model.training.optimiser import make_optimiser, set_rate
 from model.training.recipe import Optimiser, Recipe, load_recipe
-from model.training.run import EpochReport, Trained, new_network, train
+from model.training.run import EpochReport, new_network, train
 
 METHODS = ("dcmh-loss", "dsph", "dchmt", "cmcl-global")
-BENCHMARKS = ("mirflickr25k", "nuswide", "coco")
-NAMES = ("dog", "apple", "tree", "sea")
-SMALL = (
-    f"backbone={tiny_clip.BACKBONE}",
-    "config.bits=[16, 64]",
-    "config.width=32",
-    "optimiser.batch=16",
-    "optimiser.epochs=4",
-    "selection.bits=16",
-    "selection.every=1",
-)
 SHARED = ("config.hidden=32", "config.auxiliary_bits=24")  # of the one that has a shared network
-TEXTS = ["a red apple", "flag", "two small trees by a house, " * 8, "a dog"]  # the third is cut into chunks
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return load_backbone(tiny_clip.BACKBONE, "cpu")
-
-
-def rows(count: int, seed: int) -> Features:
-    """Four classes, some items of two; features are noisy sums of class vectors."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = one_hot(torch.arange(count) % len(NAMES), len(NAMES)).float()
-    labels[::3, 0] = 1
-    centres = torch.randn(2, len(NAMES), 32, generator=torch.Generator().manual_seed(99))
-    images, texts = (labels @ side + 0.5 * torch.randn(count, 32, generator=generator) for side in centres)
-    return Features(images, texts, labels)
 
 
 def without_labels(features: Features) -> Features:
@@ -78,23 +56,6 @@ def terms(objective: Objective, batch: Tensor | None = None) -> Mapping[str, Ten
 
 def backward(found: Mapping[str, Tensor]) -> None:
     torch.stack(list(found.values())).sum().backward()
-
-
-def run(
-    folder: Path, recipe: Recipe, backbone: Backbone, learnt: Features, asked: Features
-) -> tuple[Trained, list[EpochReport]]:
-    reports: list[EpochReport] = []
-    trained = train(
-        recipe,
-        folder,
-        new_network(recipe, backbone, NAMES),
-        learnt,
-        asked,
-        identity={},
-        device=torch.device("cpu"),
-        report=reports.append,
-    )
-    return trained, reports
 
 
 # what every one of them keeps to

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tiny_clip
 import torch
+from tiny_losses import BENCHMARKS, NAMES, SMALL, TEXTS, rows, run
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from encoders.protocol import Backbone
 from encoders.registry import load_backbone
@@ -22,40 +22,18 @@ from model.methods import cmhh, dhaph, dnph
 from model.methods.protocol import Features
 from model.training.methods import trained_module
 from model.training.optimiser import make_optimiser, set_rate
-from model.training.recipe import Optimiser, Recipe, load_recipe, shipped_recipes
+from model.training.recipe import Optimiser, load_recipe, shipped_recipes
 from model.training.run import EpochReport, Trained, new_network, train
 from model.trunks import TrunkNetwork, TrunkObjective
 
 METHODS = ("cmhh-loss", "dhaph", "dnph")
-BENCHMARKS = ("mirflickr25k", "nuswide", "coco")
-NAMES = ("dog", "apple", "tree", "sea")
 HIERARCHY = ("config.hierarchy=1", "config.ancestors=8", "config.neighbours=5", "config.triplets=3")
-SMALL = (
-    f"backbone={tiny_clip.BACKBONE}",
-    "config.bits=[16, 64]",
-    "config.width=32",
-    "optimiser.batch=16",
-    "optimiser.epochs=4",
-    "selection.bits=16",
-    "selection.every=1",
-)
 LABELLED = torch.arange(8)
-TEXTS = ["a red apple", "flag", "two small trees by a house, " * 8, "a dog"]  # the third is cut into chunks
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return load_backbone(tiny_clip.BACKBONE, "cpu")
-
-
-def rows(count: int, seed: int) -> Features:
-    """Four classes, some items of two; features are noisy sums of class vectors."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = one_hot(torch.arange(count) % len(NAMES), len(NAMES)).float()
-    labels[::3, 0] = 1
-    centres = torch.randn(2, len(NAMES), 32, generator=torch.Generator().manual_seed(99))
-    images, texts = (labels @ side + 0.5 * torch.randn(count, 32, generator=generator) for side in centres)
-    return Features(images, texts, labels)
 
 
 def objective(backbone: Backbone, method: str, *overrides: str, of: Features | None = None) -> TrunkObjective:
@@ -73,22 +51,6 @@ def network_of(made: TrunkObjective) -> TrunkNetwork:
 
 def terms(made: TrunkObjective, batch: Tensor | None = None, seed: int = 0) -> dict[str, Tensor]:
     return dict(made.losses(torch.arange(16) if batch is None else batch, torch.Generator().manual_seed(seed)))
-
-
-def run(folder: Path, recipe: Recipe, backbone: Backbone, *of: Features) -> tuple[Trained, list[EpochReport]]:
-    reports: list[EpochReport] = []
-    learnt, asked = of or (rows(48, 0), rows(20, 1))
-    trained = train(
-        recipe,
-        folder,
-        new_network(recipe, backbone, NAMES),
-        learnt,
-        asked,
-        identity={},
-        device=torch.device("cpu"),
-        report=reports.append,
-    )
-    return trained, reports
 
 
 # what every one of them keeps to
