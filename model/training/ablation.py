@@ -115,6 +115,24 @@ ABLATIONS = {
         },
         caption="SODA-style re-implementation on {data}; not a reproduction: the paper's formulas are not known",
     ),
+    "crossbit": Ablation(
+        served="crossbit",
+        released=None,
+        rows={
+            "no mixing": Row(("config.mixup=0",)),
+            "no guessed classes": Row(("config.prompt=false", "config.odds=false")),
+            "no prompt": Row(("config.prompt=false",)),
+            "no odds": Row(("config.odds=false",)),
+            "no contrast on codes": Row(("config.contrast=0",)),
+            "no image-text contrast": Row(("config.info_nce=0",)),
+            "no likelihood": Row(("config.inter=0", "config.intra=0")),
+            "no quantisation": Row(("config.quantisation=0",)),
+            "no auxiliary code": Row(("config.auxiliary_bits=0",)),
+            "no residual MLP": Row(("config.layers=0",)),
+            FULL: Row(()),
+        },
+        caption="Our own method on {data}; a row leaves one part out",
+    ),
 }
 
 
