@@ -1,12 +1,14 @@
 """``crossbit``: our own. Label overlap on mixed items, class guesses that no item's own label made, and code banks.
 
 Paper: none; every part but the way they are put together is known, and each can be switched off. Map:
-contrast toward label overlap (SupCon, arXiv 2004.11362, with soft targets) -> ``overlap_contrast`` on the codes of
-every length, across and within modalities; items mixed with others of their batch, image and text alike (mixup, arXiv
-1710.09412) -> ``Mix``, whose overlap is ``Mix.overlap``; classes guessed from the same modality, out of fold while
-learning (stacking, Wolpert 1992) -> ``class_folds``, as a prompt's vector beside the features (LF-pred of PGHMH) and
-as log-odds; likelihood over the codes of all training rows and quantisation (PromptHash, CVPR 2025) ->
-``banks.CodeBanks``; image-text contrast on features (CLIP) -> ``info_nce``; an auxiliary longer code.
+- contrast toward label overlap (SupCon, arXiv 2004.11362, with soft targets) -> ``overlap_contrast``, on the codes of
+  every length, across and within modalities;
+- items mixed with others of their batch, image and text alike (mixup, arXiv 1710.09412) -> ``Mix``;
+- classes guessed from the same modality -> ``class_folds``, as a prompt's vector beside the features (LF-pred of PGHMH)
+  or as log-odds. While learning, guesses are out of fold (stacking, Wolpert 1992) for some rows and as served for the
+  others: a database holds rows that were learned from and rows that were not;
+- likelihood over the codes of all training rows, and quantisation (PromptHash, CVPR 2025) -> ``banks.CodeBanks``;
+- image-text contrast on features (CLIP) -> ``info_nce``; an auxiliary longer code.
 
 Evidence: own, on validation queries alone: docs/results.md lists every setting that was tried, and what each part is
 worth. The served side sees one modality of one input, and no label.
@@ -41,12 +43,13 @@ class Config:
     bits: tuple[int, ...] = (16, 32, 64, 128)  # served code lengths
     auxiliary_bits: int = 256  # trained beside them, never served; 0 for none
     prompt: bool = True  # guessed classes enter as the mean of their prompts
-    odds: bool = True  # guessed classes enter as log-odds
+    odds: bool = False  # guessed classes enter as log-odds
     width: int = 384  # of the shared features
     hidden: int = 1024  # of the residual MLP
     layers: int = 1  # of the residual MLP, which both modalities share
     dropout: float = 0.3
-    mixup: float = 1.0  # both shapes of the Beta distribution of the weights; 0: items stay as they are
+    served_guesses: float = 0.5  # share of a batch that enters with guesses as served, not out of fold
+    mixup: float = 0.3  # both shapes of the Beta distribution of the weights; 0: items stay as they are
     contrast: float = 1.0
     temperature: float = 0.2  # of the contrast on codes
     within: float = 0.5  # share of the contrast within each modality
@@ -65,6 +68,8 @@ class Config:
             raise ValueError(f"bits and auxiliary_bits: expected different positive multiples of 8, found {lengths}")
         if not 0 <= self.dropout < 1 or self.mixup < 0:
             raise ValueError(f"expected 0 <= dropout < 1 and mixup >= 0, found {self.dropout} and {self.mixup}")
+        if not 0 <= self.served_guesses <= 1:
+            raise ValueError(f"served_guesses: expected 0 to 1, found {self.served_guesses}")
         if min(self.temperature, self.feature_temperature) <= 0 or self.bank_rows < 1:
             raise ValueError("expected temperature and feature_temperature above 0, and bank_rows of at least 1")
 
@@ -185,7 +190,7 @@ class Mix:
 class Objective(protocol.Objective):
     """Losses over the training rows, on lone codes of mixed items; labels stay on this side."""
 
-    image_guesses: Tensor  # (N, C) out-of-fold probabilities
+    image_guesses: Tensor  # (2, N, C) probabilities, out of fold and as served
     text_guesses: Tensor
 
     def __init__(self, config: Config, network: Network, train: Features) -> None:
@@ -195,8 +200,8 @@ class Objective(protocol.Objective):
         self.alike = Likeness(train.labels)
         self.banks = CodeBanks(len(train), _lengths(config))
         if train.labels is not None and network.image.guesses is not None:
-            self.register_buffer("image_guesses", torch.zeros_like(train.labels))
-            self.register_buffer("text_guesses", torch.zeros_like(train.labels))
+            self.register_buffer("image_guesses", torch.zeros(2, *train.labels.shape))
+            self.register_buffer("text_guesses", torch.zeros(2, *train.labels.shape))
 
     def begin(self) -> None:
         """Fit scalings and what guesses classes, then fill the banks with one pass."""
@@ -205,8 +210,12 @@ class Objective(protocol.Objective):
             side.scaling.fit(features)
             if train.labels is not None and side.guesses is not None:
                 guesses = side.guesses.fit(features, train.labels, seed=seed)
-                side.guess_scaling.fit(side.told(guesses, network.prompts))
-                (self.text_guesses if seed else self.image_guesses).copy_(guesses)
+                # true labels spread more than guesses do: scaled by those, guesses weigh less than features
+                side.guess_scaling.fit(side.told(train.labels, network.prompts))
+                kept = self.text_guesses if seed else self.image_guesses
+                kept[0] = guesses
+                with torch.no_grad():
+                    kept[1] = side.guesses(features)
         with torch.no_grad():
             for start in range(0, len(train), protocol.READ):
                 rows = torch.arange(start, min(start + protocol.READ, len(train)))
@@ -217,7 +226,7 @@ class Objective(protocol.Objective):
         """Named terms for the training rows (B,), each a mean over the code lengths."""
         config, (network, train) = self.config, self._borrowed
         mix = Mix.draw(len(rows), config.mixup, generator)
-        entered = self._enter(rows)
+        entered = self._enter(rows, torch.rand(2, len(rows), generator=generator) < config.served_guesses)
         image = shared(network.join_image)(mix(entered[0]))
         text = shared(network.join_text)(mix(entered[1]))
         codes = self._codes(image, text)
@@ -235,13 +244,20 @@ class Objective(protocol.Objective):
                 terms |= {"inter": config.inter * found[0], "intra": config.intra * found[1]}
         return terms
 
-    def _enter(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What enters of images and of texts, with out-of-fold guesses."""
+    def _enter(self, rows: Tensor, served: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What enters of images and of texts; ``served`` (2, B) says whose guesses are not those out of fold.
+
+        A database holds training rows, whose guesses as served come from classifiers that learned from them.
+        """
         network, train = self._borrowed
         known = network.image.guesses is not None and train.labels is not None
-        image = network.image.enter(train.images[rows], self.image_guesses[rows] if known else None, network.prompts)
-        text = network.text.enter(train.texts[rows], self.text_guesses[rows] if known else None, network.prompts)
-        return image, text
+        kind = (torch.zeros(2, len(rows)) if served is None else served).long().to(train.images.device)
+        image = self.image_guesses[kind[0], rows] if known else None
+        text = self.text_guesses[kind[1], rows] if known else None
+        return (
+            network.image.enter(train.images[rows], image, network.prompts),
+            network.text.enter(train.texts[rows], text, network.prompts),
+        )
 
     def _codes(self, image: Tensor, text: Tensor) -> Codes:
         network, _ = self._borrowed

@@ -120,9 +120,9 @@ ABLATIONS = {
         released=None,
         rows={
             "no mixing": Row(("config.mixup=0",)),
-            "no guessed classes": Row(("config.prompt=false", "config.odds=false")),
-            "no prompt": Row(("config.prompt=false",)),
-            "no odds": Row(("config.odds=false",)),
+            "no guessed classes": Row(("config.prompt=false",)),
+            "guesses out of fold alone": Row(("config.served_guesses=0",)),
+            "log-odds as well": Row(("config.odds=true",)),
             "no contrast on codes": Row(("config.contrast=0",)),
             "no image-text contrast": Row(("config.info_nce=0",)),
             "no likelihood": Row(("config.inter=0", "config.intra=0")),
@@ -131,7 +131,7 @@ ABLATIONS = {
             "no residual MLP": Row(("config.layers=0",)),
             FULL: Row(()),
         },
-        caption="Our own method on {data}; a row leaves one part out",
+        caption="Our own method on {data}; a row changes one part",
     ),
 }
 

@@ -171,9 +171,20 @@ def test_training_rows_enter_with_guesses_that_their_own_label_did_not_make(back
     changed = features.labels.clone()
     changed[5] = 1 - changed[5]
     one, other = (objective(backbone, of=dataclasses.replace(features, labels=x)) for x in (features.labels, changed))
-    assert torch.equal(one.image_guesses[5], other.image_guesses[5])
-    assert torch.equal(one.text_guesses[5], other.text_guesses[5])
-    assert not torch.equal(one.image_guesses, other.image_guesses)
+    assert torch.equal(one.image_guesses[0, 5], other.image_guesses[0, 5])
+    assert torch.equal(one.text_guesses[0, 5], other.text_guesses[0, 5])
+    assert not torch.equal(one.image_guesses[1, 5], other.image_guesses[1, 5])
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_row_enters_with_the_guess_that_was_drawn_for_it(backbone: Backbone, kind: int) -> None:
+    made, picked = objective(backbone), torch.tensor([3, 7])
+    network, train_rows = made._borrowed
+    entered = made._enter(picked, torch.full((2, 2), kind, dtype=torch.bool))
+    guesses = made.image_guesses[kind, picked]
+    assert torch.equal(entered[0], network.image.enter(train_rows.images[picked], guesses, network.prompts))
+    served = network.image.enter(train_rows.images[picked], None, network.prompts)
+    assert torch.allclose(entered[0], served) == (kind == 1)
 
 
 def test_mixing_keeps_at_least_half_and_is_the_identity_without_shape() -> None:
@@ -201,6 +212,7 @@ def test_one_draw_is_the_same_from_the_same_generator() -> None:
         ("config.auxiliary_bits=16", "auxiliary_bits"),
         ("config.dropout=1.0", "dropout"),
         ("config.mixup=-1.0", "mixup"),
+        ("config.served_guesses=1.5", "served_guesses"),
         ("config.temperature=0.0", "temperature"),
         ("config.bank_rows=0", "bank_rows"),
         ("config.mixxup=1.0", "mixxup"),
