@@ -10,6 +10,7 @@ METHODS = {
     "baseline-pair": "model.methods.baseline_pair",
     "cmcl-global": "model.methods.cmcl",
     "cmhh-loss": "model.methods.cmhh",
+    "crossbit": "model.methods.crossbit",
     "dchmt": "model.methods.dchmt",
     "dcmh-loss": "model.methods.dcmh",
     "dhaph": "model.methods.dhaph",

@@ -22,7 +22,7 @@ cli = typer.Typer()
 
 @cli.command(rich_help_panel=DATA_AND_MODELS)
 def ablate(
-    method: Annotated[str, typer.Argument(help="A method with an ablation: prompthash, pghmh, soda.")],
+    method: Annotated[str, typer.Argument(help="A method with an ablation: prompthash, pghmh, soda, crossbit.")],
     data_set: Annotated[
         str, typer.Option("--data", "--dataset", help="Name of the data set; it needs labels.")
     ] = "openclipart",

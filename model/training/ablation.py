@@ -115,6 +115,24 @@ ABLATIONS = {
         },
         caption="SODA-style re-implementation on {data}; not a reproduction: the paper's formulas are not known",
     ),
+    "crossbit": Ablation(
+        served="crossbit",
+        released=None,
+        rows={
+            "no mixing": Row(("config.mixup=0",)),
+            "no guessed classes": Row(("config.prompt=false",)),
+            "guesses out of fold alone": Row(("config.served_guesses=0",)),
+            "log-odds as well": Row(("config.odds=true",)),
+            "no contrast on codes": Row(("config.contrast=0",)),
+            "no image-text contrast": Row(("config.info_nce=0",)),
+            "no likelihood": Row(("config.inter=0", "config.intra=0")),
+            "no quantisation": Row(("config.quantisation=0",)),
+            "no auxiliary code": Row(("config.auxiliary_bits=0",)),
+            "no residual MLP": Row(("config.layers=0",)),
+            FULL: Row(()),
+        },
+        caption="Our own method on {data}; a row changes one part",
+    ),
 }
 
 

@@ -23,7 +23,7 @@ TINY = ["backbone=clip:crossbit-tiny:random", "config.bits=[16, 32]"]
 SMALL = [*TINY, "config.width=64", "config.hidden=64", "selection.bits=16"]
 # of 100 items, so that the last step of an epoch is a short one
 TRAINED = [*SMALL, "selection.every=17", "optimiser.batch=40", "optimiser.epochs=17"]
-RECIPES = ("baseline", "baseline-pair", "prompthash", "pghmh", "pghmh-lite", "soda")
+RECIPES = ("baseline", "baseline-pair", "prompthash", "pghmh", "pghmh-lite", "soda", "crossbit")
 OTHERS = {
     # text tower's blocks with dropout, groups of texts by length, gradients clipped one by one
     "ph-tuned": ["prompthash", "config.tuned_blocks=1", "config.taap=true", "config.predicted_prompt=false"],

@@ -95,7 +95,8 @@ def test_a_row_that_does_not_exist_is_refused(home: Path) -> None:
 
 def test_a_method_without_an_ablation_is_refused(home: Path) -> None:
     result = run(home, "ablate", "itq", "--data", "small")
-    assert "expected a method with an ablation (prompthash, pghmh, soda), found 'itq'" in str(result.exception)
+    expected = "expected a method with an ablation (prompthash, pghmh, soda, crossbit), found 'itq'"
+    assert expected in str(result.exception)
 
 
 def published(home: Path) -> Path:
