@@ -89,6 +89,9 @@ class Models:
             case Forget(keys):
                 for key in keys:
                     del self._hashers[key]
+                gc.unfreeze()  # a model may be part of cycles, which only a collection frees
+                gc.collect()
+                gc.freeze()
                 return None
 
     def _load(self, key: int, folder: Path, bits: int, device: str) -> Loaded:

@@ -157,7 +157,7 @@ class _Place:
     def forget(self, keys: AbstractSet[int]) -> None:
         process = self._process
         if process is not None and (gone := process.keys & keys):
-            self._ask(process, process.loading, Forget(gone))
+            self._ask(process, process.encoding, Forget(gone))  # by the other pipe it would wait for a model that loads
             process.keys -= gone
 
     def close(self) -> None:

@@ -140,6 +140,18 @@ def test_a_model_loads_while_texts_are_encoded(encoders: Encoders, hasher: Remot
         assert len(encoding.result(LONG_S)) == 1
 
 
+def test_texts_do_not_wait_for_a_load_to_let_a_model_go(
+    encoders: Encoders, hasher: RemoteHasher, artifact: Path
+) -> None:
+    encoders.load(artifact, 32, "cpu")  # nobody holds it
+    gc.collect()
+    (place,) = encoders._places
+    assert place._process is not None
+    with place._process.loading._lock:  # as while a model loads
+        assert len(hasher.encode_texts(TEXTS)) == 3
+    assert len(place._process.keys) == 1
+
+
 def test_each_process_encodes_a_batch(artifact: Path) -> None:
     encoders = Encoders(2, COMMAND)
     hasher = encoders.load(artifact, 16, "cpu")
