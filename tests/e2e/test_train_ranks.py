@@ -27,8 +27,16 @@ RECIPES = ("baseline", "baseline-pair", "prompthash", "pghmh", "pghmh-lite", "so
 OTHERS = {
     # text tower's blocks with dropout, groups of texts by length, gradients clipped one by one
     "ph-tuned": ["prompthash", "config.tuned_blocks=1", "config.taap=true", "config.predicted_prompt=false"],
-    # what every rank does for itself, beside what is shared
-    "ph-all": ["prompthash", "config.taap=true", "config.agsf=true", "config.teacher=1.0", "config.local=1.0"],
+    # what every rank does for itself, beside what is shared; at the recipe's rate a change in the last digit of one step
+    # is one of 0.003 after fifty, on one process as well
+    "ph-all": [
+        "prompthash",
+        "config.taap=true",
+        "config.agsf=true",
+        "config.teacher=1.0",
+        "config.local=1.0",
+        "optimiser.rate=3e-4",
+    ],
     # parameters before the gathering that no rows pass
     "soda-learned": ["soda", "config.label_prompt=learned", "config.image_rate=0.1", "config.info_nce=0.1"],
 }
