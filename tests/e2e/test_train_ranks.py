@@ -27,7 +27,7 @@ RECIPES = ("baseline", "baseline-pair", "prompthash", "pghmh", "pghmh-lite", "so
 OTHERS = {
     # text tower's blocks with dropout, groups of texts by length, gradients clipped one by one
     "ph-tuned": ["prompthash", "config.tuned_blocks=1", "config.taap=true", "config.predicted_prompt=false"],
-    # what every rank does for itself, beside what is shared; at the recipe's rate a change in the last digit of one step
+    # what every rank does for itself, beside what is shared; at the recipe's rate a change in the last digit of a step
     # is one of 0.003 after fifty, on one process as well
     "ph-all": [
         "prompthash",
