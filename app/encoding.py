@@ -171,6 +171,8 @@ class _Place:
         with self._lock:
             if self._is_closed:
                 raise EncodeFailed("the service is about to end")
+            if self._process is not None and self._process.has_ended:  # while nobody asked it anything
+                self._note_end(self._process)
             if self._process is None:
                 self._process = _Process(self._command)
             return self._process
@@ -180,14 +182,18 @@ class _Place:
             answer = end.ask(request)
         except (EOFError, OSError) as error:
             with self._lock:
-                if self._process is process:
-                    self._process = None
-            status = process.kill()
-            log.error("encoder_ended", status=status, remedy="the next batch starts another; see why this one ended")
+                status = self._note_end(process)
             raise EncodeFailed(f"the encoding process ended with status {status}") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _note_end(self, process: "_Process") -> int:
+        if self._process is process:
+            self._process = None
+        status = process.kill()
+        log.error("encoder_ended", status=status, remedy="the next batch starts another; see why this one ended")
+        return status
 
 
 class _Process:
@@ -204,6 +210,11 @@ class _Process:
         )
         for other in others:
             other.close()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
 
     def kill(self) -> int:
         """End it and tell its status: that of the kill where it was still there."""

@@ -109,6 +109,13 @@ def test_a_process_that_ends_is_replaced(encoders: Encoders, hasher: RemoteHashe
     assert process_of(encoders) is not first
 
 
+def test_a_process_that_ended_while_idle_costs_no_call(encoders: Encoders, hasher: RemoteHasher) -> None:
+    process = process_of(encoders)
+    process.kill()
+    process.wait()
+    assert len(hasher.encode_texts(TEXTS)) == 3
+
+
 def test_another_process_does_not_take_a_replaced_artifact_for_the_old_one(
     hasher: RemoteHasher, artifact: Path
 ) -> None:
