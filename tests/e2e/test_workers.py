@@ -2,7 +2,11 @@
 
 import os
 import signal
+import sqlite3
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from tiny_home import load_fake, make_home
 from worker_site import WAIT_S, Site, ended, start, wait, wait_until
 
 from app.building import BATCH_ITEMS, SAMPLE_ITEMS, SHARD_ITEMS
+from app.job_store import database_url
 from app.main import create_app
 from index.snapshot import Snapshot
 
@@ -90,6 +95,21 @@ def test_a_worker_that_is_started_again_goes_on_at_once(client: TestClient, site
     assert len(site.encoded(again)) == DATABASE - SHARD_ITEMS + SAMPLE_ITEMS
 
 
+def stop_between_transactions(worker: subprocess.Popen[str], site: Site) -> None:
+    """SQLite takes a lock away from a dead process, and not from one that only stands still."""
+    path = database_url(site.settings()).removeprefix("sqlite:///")
+    while True:
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as database:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+                return
+        except sqlite3.OperationalError:
+            worker.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+
+
 def test_a_worker_that_was_only_stopped_leaves_the_job_to_the_one_that_took_it_over(
     client: TestClient, site: Site
 ) -> None:
@@ -97,7 +117,7 @@ def test_a_worker_that_was_only_stopped_leaves_the_job_to_the_one_that_took_it_o
     job = start(client)
     stopped = site.work()
     wait(client, job, lambda job: job["done"] > SHARD_ITEMS)
-    stopped.send_signal(signal.SIGSTOP)
+    stop_between_transactions(stopped, site)
     other = site.work(name="other")
     wait_until(lambda: set(site.taken().values()) == {"other"})
     site.allow(None)
