@@ -100,6 +100,7 @@ def stop_between_transactions(worker: subprocess.Popen[str], site: Site) -> None
     path = database_url(site.settings()).removeprefix("sqlite:///")
     while True:
         worker.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, worker.pid, os.WSTOPPED)  # a signal takes its time
         try:
             with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as database:
                 database.execute("BEGIN IMMEDIATE")
