@@ -69,6 +69,10 @@ class Site:
         query = "SELECT workflow_uuid, executor_id FROM {dbos}workflow_status WHERE status = 'PENDING'"
         return dict(map(tuple, execute(self.settings(), query)))
 
+    def shards(self) -> dict[int, str]:
+        """Number of a shard -> the worker that has it."""
+        return {int(one.rpartition("-")[2]): worker for one, worker in self.taken().items() if one.count("-") == 5}
+
     def directory(self, index: str) -> IndexDirectory:
         return IndexDirectory(self.home / "indexes" / index)
 
