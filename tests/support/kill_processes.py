@@ -21,6 +21,7 @@ from kill_rebuild import SHARD_ITEMS, hurry, mark_points
 from tiny_home import DATA, load_fake, make_home
 from watched_worker import ENCODED, WatchedHasher
 
+import app.rebuild
 from app.building import SAMPLE_ITEMS
 from app.index_commands import build
 from app.jobs_lock import LOCKS, WORKERS
@@ -172,6 +173,7 @@ class Stage:
 
 def main(home: Path, victim: str) -> None:
     hurry()
+    app.rebuild.AT_ONCE = 1  # a kill meets one shard alone, and so counts are known; ``kill_rebuild`` kills amid two
     make_home(home, 2 * SHARD_ITEMS)
     stage = Stage(home, victim)
     request = Rebuild(INDEX, DATA, "first", 64, "first", reuse=True, dry_run=False)
