@@ -7,11 +7,12 @@ Paper: none; every part but the way they are put together is known, and each can
 - classes guessed from the same modality -> ``class_folds``, as a prompt's vector beside the features (LF-pred of PGHMH)
   or as log-odds. While learning, guesses are out of fold (stacking, Wolpert 1992) for some rows and as served for the
   others: a database holds rows that were learned from and rows that were not;
-- likelihood over the codes of all training rows, and quantisation (PromptHash, CVPR 2025) -> ``banks.CodeBanks``;
+- likelihood over the codes of all training rows, and quantisation (PromptHash, CVPR 2025) -> ``banks.CodeBanks``. A
+  mixed item is known there by the labels of its larger part, and stored in that one's place;
 - image-text contrast on features (CLIP) -> ``info_nce``; an auxiliary longer code.
 
-Evidence: own, on validation queries alone: docs/results.md lists every setting that was tried, and what each part is
-worth. The served side sees one modality of one input, and no label.
+Evidence: own, on validation queries alone: docs/results.md lists every setting that was tried. What each part is worth
+was not measured yet. The served side sees one modality of one input, and no label.
 
 Without labels nothing is guessed, the likelihood is left out, and an item is like itself alone.
 """

@@ -1,12 +1,16 @@
-"""What tests of methods that are a loss share: four classes of noisy features, small recipes, a run of them."""
+"""What tests of methods share: four classes of noisy features, small recipes, a run of them, the contract of codes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tiny_clip
 import torch
+from PIL.Image import Image
 from torch.nn.functional import one_hot
 
 from encoders.protocol import Backbone
+from model.hasher import EncodedBatch, Hasher
 from model.methods.protocol import Features
 from model.training.recipe import Recipe
 from model.training.run import EpochReport, Trained, new_network, train
@@ -50,3 +54,19 @@ def run(folder: Path, recipe: Recipe, backbone: Backbone, *of: Features) -> tupl
         report=reports.append,
     )
     return trained, reports
+
+
+def check_alone(hasher: Hasher, images: Sequence[Image]) -> None:
+    """A code is that of its own input alone, in any batch and order; four ``images``, and ``TEXTS``."""
+    for whole, backwards, alone in (
+        (hasher.encode_images(images), hasher.encode_images(images[::-1]), [hasher.encode_images([i]) for i in images]),
+        (hasher.encode_texts(TEXTS), hasher.encode_texts(TEXTS[::-1]), [hasher.encode_texts([t]) for t in TEXTS]),
+    ):
+        assert whole.codes.shape == (4, hasher.bits // 8)
+        assert len(np.unique(whole.codes, axis=0)) > 1
+        for place, one in enumerate(alone):
+            assert _row(one, 0) == _row(whole, place) == _row(backwards, 3 - place)
+
+
+def _row(batch: EncodedBatch, place: int) -> list[list[float]]:
+    return [part[place].tolist() for part in (batch.codes, batch.margins)]

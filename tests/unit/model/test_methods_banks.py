@@ -4,18 +4,17 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny_clip
 import torch
-from tiny_losses import BENCHMARKS, NAMES, SMALL, TEXTS, rows, run
+from tiny_losses import BENCHMARKS, NAMES, SMALL, check_alone, rows, run
 from torch import Tensor
 
 from encoders.protocol import Backbone
 from encoders.registry import load_backbone
 from model.artifact import load_hasher
 from model.errors import ModalityError, RecipeError
-from model.hasher import EncodedBatch, Hasher
+from model.hasher import Hasher
 from model.images import decode_image
 from model.items import ItemArchive
 from model.methods import cmcl, dchmt, dcmh, dsph
@@ -170,20 +169,8 @@ def hasher(request: pytest.FixtureRequest, archive: ItemArchive, tmp_path_factor
     return load_hasher(folders.artifacts / "tiny", 64, "cpu", folders.cache)
 
 
-def parts(batch: EncodedBatch, place: int) -> list[list[float]]:
-    return [part[place].tolist() for part in (batch.codes, batch.margins)]
-
-
 def test_a_code_is_that_of_its_own_input_alone_in_any_batch_and_order(hasher: Hasher, archive: ItemArchive) -> None:
-    images = [decode_image(archive.read_image(item)) for item in archive.items[:4]]
-    for whole, backwards, alone in (
-        (hasher.encode_images(images), hasher.encode_images(images[::-1]), [hasher.encode_images([i]) for i in images]),
-        (hasher.encode_texts(TEXTS), hasher.encode_texts(TEXTS[::-1]), [hasher.encode_texts([t]) for t in TEXTS]),
-    ):
-        assert whole.codes.shape == (4, 8)
-        assert len(np.unique(whole.codes, axis=0)) > 1
-        for place, one in enumerate(alone):
-            assert parts(one, 0) == parts(whole, place) == parts(backwards, 3 - place)
+    check_alone(hasher, [decode_image(archive.read_image(item)) for item in archive.items[:4]])
 
 
 def test_it_makes_no_code_of_a_pair(hasher: Hasher, archive: ItemArchive) -> None:

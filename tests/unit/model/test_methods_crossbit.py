@@ -7,53 +7,31 @@ from typing import cast
 import numpy as np
 import pytest
 import tiny_clip
+import tiny_losses
 import torch
+from tiny_losses import NAMES, TEXTS, check_alone, rows, run
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from encoders.protocol import Backbone
 from encoders.registry import load_backbone
 from model.artifact import load_hasher, verify_artifact
 from model.errors import ModalityError, RecipeError
-from model.hasher import EncodedBatch, Hasher
+from model.hasher import Hasher
 from model.images import decode_image
 from model.items import ItemArchive
 from model.methods.crossbit import Config, Mix, Network, Objective
 from model.methods.protocol import Features
 from model.training.ablation import ablation_of
-from model.training.recipe import Recipe, load_recipe
-from model.training.run import EpochReport, Trained, new_network, train
+from model.training.recipe import load_recipe
+from model.training.run import new_network, train
 
-NAMES = ("dog", "apple", "tree", "sea")
-SMALL = (
-    f"backbone={tiny_clip.BACKBONE}",
-    "config.bits=[16, 64]",
-    "config.auxiliary_bits=24",
-    "config.width=32",
-    "config.hidden=32",
-    "config.bank_rows=20",
-    "optimiser.batch=16",
-    "optimiser.epochs=4",
-    "selection.bits=16",
-    "selection.every=1",
-)
+SMALL = (*tiny_losses.SMALL, "config.auxiliary_bits=24", "config.hidden=32", "config.bank_rows=20")
 BARE = ("config.prompt=false", "config.odds=false")
-TEXTS = ["a red apple", "flag", "two small trees by a house, " * 8, "a dog"]  # the third is cut into chunks
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return load_backbone(tiny_clip.BACKBONE, "cpu")
-
-
-def rows(count: int, seed: int) -> Features:
-    """Four classes, some items of two; features are noisy sums of class vectors."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = one_hot(torch.arange(count) % len(NAMES), len(NAMES)).float()
-    labels[::3, 0] = 1
-    centres = torch.randn(2, len(NAMES), 32, generator=torch.Generator().manual_seed(99))
-    images, texts = (labels @ side + 0.5 * torch.randn(count, 32, generator=generator) for side in centres)
-    return Features(images, texts, labels)
 
 
 def without_labels(features: Features) -> Features:
@@ -70,15 +48,6 @@ def objective(backbone: Backbone, *overrides: str, of: Features | None = None) -
 
 def terms(made: Objective, seed: int = 0) -> dict[str, Tensor]:
     return made.losses(torch.arange(16), torch.Generator().manual_seed(seed))
-
-
-def run(folder: Path, recipe: Recipe, backbone: Backbone) -> tuple[Trained, list[EpochReport]]:
-    reports: list[EpochReport] = []
-    network, device = new_network(recipe, backbone, NAMES), torch.device("cpu")
-    trained = train(
-        recipe, folder, network, rows(48, 0), rows(20, 1), identity={}, device=device, report=reports.append
-    )
-    return trained, reports
 
 
 def test_a_tiny_training_beats_chance_by_far(tmp_path: Path, backbone: Backbone) -> None:
@@ -248,23 +217,8 @@ def hasher(request: pytest.FixtureRequest, archive: ItemArchive, tmp_path_factor
     return load_hasher(folders.artifacts / "tiny", 64, "cpu", folders.cache)
 
 
-def same(one: EncodedBatch, other: EncodedBatch) -> bool:
-    return np.array_equal(one.codes, other.codes) and np.array_equal(one.margins, other.margins)
-
-
 def test_a_code_is_that_of_its_own_input_alone_in_any_batch_and_order(hasher: Hasher, archive: ItemArchive) -> None:
-    images = [decode_image(archive.read_image(item)) for item in archive.items[:4]]
-    for encode, inputs in ((hasher.encode_images, images), (hasher.encode_texts, TEXTS)):
-        whole, backwards = encode(inputs), encode(inputs[::-1])  # type: ignore[operator]  # each with its own inputs
-        assert whole.codes.shape == (4, 8)
-        for place, one in enumerate(inputs):
-            alone = encode([one])  # type: ignore[operator]
-            assert same(alone, EncodedBatch(*(part[place : place + 1] for part in parts(whole))))
-            assert same(alone, EncodedBatch(*(part[3 - place : 4 - place] for part in parts(backwards))))
-
-
-def parts(batch: EncodedBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return batch.codes, batch.margins, batch.truncated_tokens
+    check_alone(hasher, [decode_image(archive.read_image(item)) for item in archive.items[:4]])
 
 
 def test_it_makes_no_code_of_a_pair(hasher: Hasher, archive: ItemArchive) -> None:

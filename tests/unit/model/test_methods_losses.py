@@ -4,18 +4,17 @@ import dataclasses
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
 import tiny_clip
 import torch
-from tiny_losses import BENCHMARKS, NAMES, SMALL, TEXTS, rows, run
+from tiny_losses import BENCHMARKS, NAMES, SMALL, check_alone, rows, run
 from torch import Tensor
 
 from encoders.protocol import Backbone
 from encoders.registry import load_backbone
 from model.artifact import load_hasher
 from model.errors import ModalityError, RecipeError
-from model.hasher import EncodedBatch, Hasher
+from model.hasher import Hasher
 from model.images import decode_image
 from model.items import ItemArchive
 from model.methods import cmhh, dhaph, dnph
@@ -166,23 +165,8 @@ def hasher(request: pytest.FixtureRequest, archive: ItemArchive, tmp_path_factor
     return load_hasher(folders.artifacts / "tiny", 64, "cpu", folders.cache)
 
 
-def same(one: EncodedBatch, other: EncodedBatch) -> bool:
-    return np.array_equal(one.codes, other.codes) and np.array_equal(one.margins, other.margins)
-
-
 def test_a_code_is_that_of_its_own_input_alone_in_any_batch_and_order(hasher: Hasher, archive: ItemArchive) -> None:
-    images = [decode_image(archive.read_image(item)) for item in archive.items[:4]]
-    for encode, inputs in ((hasher.encode_images, images), (hasher.encode_texts, TEXTS)):
-        whole, backwards = encode(inputs), encode(inputs[::-1])  # type: ignore[operator]  # each with its own inputs
-        assert whole.codes.shape == (4, 8)
-        for place, one in enumerate(inputs):
-            alone = encode([one])  # type: ignore[operator]
-            assert same(alone, EncodedBatch(*(part[place : place + 1] for part in parts(whole))))
-            assert same(alone, EncodedBatch(*(part[3 - place : 4 - place] for part in parts(backwards))))
-
-
-def parts(batch: EncodedBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return batch.codes, batch.margins, batch.truncated_tokens
+    check_alone(hasher, [decode_image(archive.read_image(item)) for item in archive.items[:4]])
 
 
 def test_it_makes_no_code_of_a_pair(hasher: Hasher, archive: ItemArchive) -> None:
