@@ -1,5 +1,6 @@
 """A home directory with a small index of twelve items on the fake hasher, and what tests do with a service on it."""
 
+import gc
 import io
 import threading
 import time
@@ -17,7 +18,9 @@ from app.jobs import Job, JobNotFound, JobState, ModelNotFound, RebuildRunning, 
 from app.models import WARM_UP_TEXT
 from app.runtime import Runtime
 from app.settings import Settings
+from index.errors import SearchError
 from index.generations import IndexDirectory
+from index.snapshot import Snapshot
 from index.writer import GenerationSpec, IndexedItem, write_generation
 from model.errors import ArtifactError
 from model.fake import FakeHasher
@@ -139,6 +142,16 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+def is_closed(snapshot: Snapshot) -> bool:
+    """Whether whoever held the pair of the snapshot has let go of it, apart from what lies in cycles."""
+    gc.collect()
+    try:
+        snapshot.row_of("red/00")
+    except SearchError:
+        return True
+    return False
 
 
 @asynccontextmanager
