@@ -208,9 +208,9 @@ def thumbnail(data: bytes, image: Image.Image | None = None) -> bytes:
     if _is_small_webp(data):
         return data
     small = (image or decode_image(data)).copy()
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.HAMMING)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=80, method=4)
+    small.save(buffer, "WEBP", quality=80, method=2)  # 4 takes twice the time and saves 4 % of the bytes
     return buffer.getvalue()
 
 

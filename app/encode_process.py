@@ -106,6 +106,8 @@ class Models:
 def main() -> None:
     """Serve until the service is gone."""
     die_with_parent()
+    import model.artifact  # noqa: F401 - while the service waits for another process
+
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a whole group; the service ends after its last answer
     models = Models()
     loading, encoding = (Connection(int(descriptor)) for descriptor in sys.argv[1:])

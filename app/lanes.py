@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from model.hasher import EncodedBatch, Hasher, Modality
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ class Call:
         self.parts[start] = part
         self.encode_s += seconds
         if sum(map(len, self.parts.values())) == len(self.inputs):
-            batch = _joined([self.parts[position] for position in sorted(self.parts)])
+            batch = EncodedBatch.joined([self.parts[position] for position in sorted(self.parts)])
             waited = time.perf_counter() - self.arrived - self.encode_s
             self.outcome = Encoded(batch, max(0.0, waited), self.encode_s)
 
@@ -120,11 +118,3 @@ def rows_of(batch: EncodedBatch, start: int, stop: int) -> EncodedBatch:
     """The codes of some of its inputs."""
     rows = slice(start, stop)
     return EncodedBatch(batch.codes[rows], batch.margins[rows], batch.truncated_tokens[rows])
-
-
-def _joined(parts: Sequence[EncodedBatch]) -> EncodedBatch:
-    return EncodedBatch(
-        np.concatenate([part.codes for part in parts]),
-        np.concatenate([part.margins for part in parts]),
-        np.concatenate([part.truncated_tokens for part in parts]),
-    )

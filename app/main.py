@@ -6,7 +6,7 @@ importing this module costs next to nothing.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -55,8 +55,8 @@ def create_app(
 ) -> FastAPI:
     """The application; without settings, those of the environment.
 
-    ``load_hasher`` and ``open_jobs`` replace the models, which then encode in this process, and the job engine, for
-    tests and for embedding.
+    ``load_hasher`` and ``open_jobs`` replace the models, which otherwise live in processes of their own, and the job
+    engine, for tests and for embedding.
 
     Raises:
         KeysFileError: the keys file is missing or malformed.
@@ -76,9 +76,13 @@ def create_app(
         log.warning("keys_missing", open_to="whoever reaches the service")
     if settings.engine == "auto" and kernel_level() is None:
         log.warning("kernel_missing", engine="faiss", remedy="reinstall crossbit with a C compiler")
-    encoders = Encoders(settings.encode_processes)
-    load_here = load_hasher or load_artifact
-    runtime = Runtime(settings, load_here if load_hasher or not settings.encode_processes else encoders.load)
+    # apart, so that no query waits for a batch of a rebuild
+    encoders = Encoders(settings.encode_processes), Encoders.of_rebuilds(settings.threads)
+    loads: list[LoadHasher] = [one.load for one in encoders]
+    if load_hasher is not None or not settings.encode_processes:
+        loads = 2 * [load_hasher or load_artifact]
+    load_queried, load_rebuilt = loads
+    runtime = Runtime(settings, load_queried)
     tracing = open_tracing(settings)
 
     app = DescribedAPI(
@@ -90,7 +94,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry=telemetry(tracing),
-        lifespan=_lifespan(runtime, encoders, open_jobs or _open_rebuilds(load_here, tracing), tracing),
+        lifespan=_lifespan(runtime, encoders, open_jobs or _open_rebuilds(load_rebuilt, tracing), tracing),
         exception_handlers={
             HTTPException: answer_framework_error,
             RequestValidationError: answer_framework_error,
@@ -120,7 +124,7 @@ def create_app(
 
 
 def _lifespan(
-    runtime: "Runtime", encoders: "Encoders", open_jobs: OpenJobs, tracing: "TracerProvider | None"
+    runtime: "Runtime", encoders: "Sequence[Encoders]", open_jobs: OpenJobs, tracing: "TracerProvider | None"
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Answers probes at once and opens models and indexes meanwhile."""
     from app.job_events import Listeners
@@ -137,7 +141,8 @@ def _lifespan(
             stopping.set()
             await opening
             await asyncio.to_thread(runtime.close)
-            await asyncio.to_thread(encoders.close)
+            for one in encoders:
+                await asyncio.to_thread(one.close)
             if tracing is not None:
                 await asyncio.to_thread(tracing.shutdown)
 

@@ -174,8 +174,8 @@ class Settings(BaseSettings):
     """Share of a source's items that may be bad; a rebuild that finds more does not swap."""
 
     encode_processes: int = Field(default=1, ge=0, le=64)
-    """Processes that hold the models and encode, one core each; a GPU needs no more than one. 0 encodes in a thread of
-    the service itself, which takes turns with HTTP."""
+    """Processes that hold the models and encode, one core each; a GPU needs no more than one. 0 encodes in threads of
+    the service itself, which take turns with HTTP."""
 
     encode_batch: int = Field(default=64, ge=1, le=1024)
     """Most texts encoded together, and on a GPU most images; on a CPU, where company gains them nothing, one image."""
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     """Longest wait of a call for company, in seconds, where the encoder was busy when it came; an idle one starts."""
 
     threads: int = Field(default=2, ge=1, le=64)
-    """Threads of a command or rebuild that encodes many inputs, one core each; no code depends on it."""
+    """Threads of a command, or processes of a rebuild, that encode many inputs, one core each; no code depends on it."""
 
     search_threads: int = Field(default=4, ge=1, le=256)
     """Threads that search."""

@@ -35,6 +35,15 @@ class EncodedBatch:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @classmethod
+    def joined(cls, parts: "Sequence[EncodedBatch]") -> "EncodedBatch":
+        """At least one batch of one hasher -> one, in order."""
+        return cls(
+            np.concatenate([part.codes for part in parts]),
+            np.concatenate([part.margins for part in parts]),
+            np.concatenate([part.truncated_tokens for part in parts]),
+        )
+
 
 @runtime_checkable
 class Hasher(Protocol):

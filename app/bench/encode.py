@@ -9,9 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from app.lookup import find_artifact
 from app.settings import Settings
@@ -118,7 +116,7 @@ def _time_bulk(
                 started = time.perf_counter()
                 parts = list(in_batches(rows, encode, workers=settings.threads, advance=advance))
                 rates.setdefault((kind, path), []).append(len(rows) / (time.perf_counter() - started))
-                batches[kind, path] = _joined(parts)
+                batches[kind, path] = EncodedBatch.joined(parts)
     return {kind: _compared(kind, rates, batches) for kind in ("image", "text")}
 
 
@@ -139,13 +137,6 @@ def _compared(
         "fast_flips_per_million": flips.per_million,
         "fast_flips_above_margin": flips.above,
     }
-
-
-def _joined(parts: Sequence[EncodedBatch]) -> EncodedBatch:
-    def column(name: str) -> NDArray[Any]:  # Any: of the batch's own dtypes
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return EncodedBatch(column("codes"), column("margins"), column("truncated_tokens"))
 
 
 def _peak_memory_mib() -> float:

@@ -62,10 +62,15 @@ def worker(
         if not running:
             raise typer.Exit(FAILED)
         return
+    from app.encoding import Encoders
     from app.main import load_artifact
     from app.working import work
 
-    work(settings, load_artifact)
+    encoders = Encoders.of_rebuilds(settings.threads)
+    try:
+        work(settings, encoders.load if settings.encode_processes else load_artifact)
+    finally:
+        encoders.close()
 
 
 @cli.command(rich_help_panel=SERVING)

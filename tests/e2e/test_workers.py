@@ -54,7 +54,7 @@ def test_a_worker_runs_what_the_server_queues_and_the_server_serves_it(client: T
 def test_two_workers_share_the_shards_of_one_rebuild(client: TestClient, site: Site) -> None:
     site.allow(0)
     job = start(client)
-    workers = [site.work(), site.work()]
+    workers = [site.work(timeout_s=WAIT_S) for _ in range(2)]  # on a busy machine a live one may be silent for a second
     wait_until(lambda: len(set(site.taken().values())) == 2)
     site.allow(None)
     found = wait(client, job, ended)

@@ -30,12 +30,23 @@ class OutOfMemoryError(Exception):
 class Harmful(FakeHasher):
     """Does what a text says."""
 
+    def __init__(self, bits: int, *, seed: str, device: str) -> None:
+        super().__init__(bits, seed=seed)
+        self.device = "cuda" if device == "cuda" else "cpu"
+
     def encode_texts(self, texts: Sequence[str]) -> EncodedBatch:
-        """``abort``, ``hang``, ``refuse``, ``exhaust``, ``fail``, ``meet FILE OTHER``: make one, wait for the other."""
+        """``abort``, ``hang``, ``refuse``, ``exhaust``, ``fail``, ``meet FILE OTHER``: make one, wait for the other.
+
+        ``once FILE`` aborts where there is such a file, and takes it along.
+        """
         for text in texts:
             match text.split():
                 case ["abort"]:
                     os.abort()
+                case ["once", mine]:
+                    if Path(mine).exists():
+                        Path(mine).unlink()
+                        os.abort()
                 case ["hang"]:
                     print(os.getpid(), file=sys.stderr, flush=True)  # noqa: T201 - for the test
                     ctypes.PyDLL(None).pause()
@@ -58,7 +69,7 @@ def load_harmful(folder: Path, bits: int, device: str) -> Harmful:
         (folder / "mine").unlink()
         os.abort()
     try:
-        return Harmful(bits, seed=(folder / "seed").read_text())
+        return Harmful(bits, seed=(folder / "seed").read_text(), device=device)
     except OSError as error:
         raise ArtifactError("no seed") from error
 

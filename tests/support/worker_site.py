@@ -26,11 +26,11 @@ class Site:
         self.jobs_url = jobs_url
         self.workers: list[subprocess.Popen[str]] = []
 
-    def work(self, *, name: str | None = None) -> subprocess.Popen[str]:
-        """A worker that has said that it is ready."""
+    def work(self, *, name: str | None = None, timeout_s: float = 1) -> subprocess.Popen[str]:
+        """A worker that has said that it is ready; without a sign of life for ``timeout_s`` others take over."""
         environment = os.environ | {
             "CROSSBIT_HOME": str(self.home),
-            "CROSSBIT_WORKER_TIMEOUT_S": "1",
+            "CROSSBIT_WORKER_TIMEOUT_S": str(timeout_s),
             "CROSSBIT_THREADS": "1",
             **({} if name is None else {"CROSSBIT_WORKER_ID": name}),
             **({} if self.jobs_url is None else {"CROSSBIT_JOBS_URL": self.jobs_url}),

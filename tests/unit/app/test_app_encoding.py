@@ -16,8 +16,9 @@ import pytest
 from fake_encoder import COMMAND, load_harmful
 from PIL import Image
 
+from app import encoding
 from app.encode_process import EncodeFailed
-from app.encoding import Encoders, RemoteHasher
+from app.encoding import Encoders, ProcessEnded, RemoteHasher
 from app.problems import as_problem
 from encoders.errors import TextError
 from index.errors import ModelMismatch
@@ -169,6 +170,67 @@ def test_each_process_encodes_a_batch(artifact: Path) -> None:
         ]
         assert [len(batch.result(LONG_S)) for batch in both] == [1, 1]
     encoders.close()
+
+
+def test_a_gpu_has_one_process(artifact: Path) -> None:
+    encoders = Encoders(2, COMMAND)
+    hasher = encoders.load(artifact, 16, "cuda")
+    with ThreadPoolExecutor(2) as pool:
+        assert [len(batch) for batch in pool.map(hasher.encode_texts, [TEXTS, TEXTS])] == [3, 3]
+    assert [len(place._process.keys) for place in encoders._places if place._process is not None] == [1, 0]
+    encoders.close()
+
+
+def test_a_batch_whose_process_ended_is_encoded_again_where_that_is_wanted(artifact: Path) -> None:
+    encoders = Encoders(1, COMMAND, retries=1)
+    hasher = encoders.load(artifact, 16, "cpu")
+    (artifact / "mine").touch()
+    assert len(hasher.encode_texts([f"once {artifact / 'mine'}"])) == 1
+    assert not (artifact / "mine").exists()
+    with pytest.raises(ProcessEnded):
+        hasher.encode_texts(["abort"])
+    encoders.close()
+
+
+def test_a_process_outlives_the_thread_that_wanted_it(encoders: Encoders, hasher: RemoteHasher) -> None:
+    """Linux ends it with the thread that started it."""
+    process = process_of(encoders)
+    process.kill()
+    process.wait()
+    thread = threading.Thread(target=hasher.encode_texts, args=(TEXTS,))
+    thread.start()
+    thread.join()
+    time.sleep(0.05)
+    assert process_of(encoders).poll() is None
+
+
+def test_processes_without_calls_end_until_the_next_one(artifact: Path) -> None:
+    encoders = Encoders(1, COMMAND, rest_s=0.05)
+    hasher = encoders.load(artifact, 16, "cpu")
+    codes = hasher.encode_texts(TEXTS)
+    end = time.monotonic() + 10
+    while encoders._places[0]._process is not None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert same(hasher.encode_texts(TEXTS), codes)
+    encoders.close()
+
+
+def test_large_pictures_go_to_the_process_a_few_at_a_time(
+    hasher: RemoteHasher, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    encode = hasher._encoders.encode
+    monkeypatch.setattr(hasher._encoders, "encode", lambda *of: sent.append(len(of[2])) or encode(*of))
+    monkeypatch.setattr(encoding, "PART_BYTES", 3 * 9 * 40)
+    pictures = [
+        *IMAGES,
+        IMAGES[0],
+        IMAGES[0],
+        IMAGES[0].resize((400, 300)),
+    ]  # of 7, 40, 7, 7 by 9 and one that is larger
+    assert same(hasher.encode_images(pictures), load_harmful(artifact, 16, "cpu").encode_images(pictures))
+    assert sent == [1, 1, 2, 1]
 
 
 def test_the_end_does_not_wait_for_a_call_that_hangs(encoders: Encoders, hasher: RemoteHasher) -> None:
