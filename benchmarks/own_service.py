@@ -80,8 +80,9 @@ def _wait(service: OwnService) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return [found for child in map(int, listed) for found in (child, *_children(child))]
+    """Of all threads: the kernel lists a child with the one that started it."""
+    listed = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [found for child in map(int, " ".join(listed).split()) for found in (child, *_children(child))]
 
 
 def _resident(pid: int) -> int:

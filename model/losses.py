@@ -23,6 +23,15 @@ def label_overlap(a: Tensor, b: Tensor) -> Tensor:
     return shared / (a.sum(1, keepdim=True) + b.sum(1) - shared).clamp(min=1)
 
 
+def expected_sharing(a: Tensor, b: Tensor) -> Tensor:
+    """(N, C) and (M, C) class probabilities -> (N, M), the probability that two items share a class.
+
+    1 - prod_c (1 - a_nc b_mc): classes are taken to be independent of each other.
+    """
+    both = torch.einsum("nc,mc->nmc", a, b).clamp(max=1 - 1e-6)
+    return -torch.expm1((-both).log1p().sum(2))
+
+
 def overlap_contrast(a: Tensor, b: Tensor, overlap: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE with many positives: softmax of cosines over (B, D) rows toward (B, B) non-negative weights.
 

@@ -126,3 +126,20 @@ def test_a_few_labelled_rows_give_finite_predictions(known: int) -> None:
     features, labels = noise(12)
     labels[known:] = 0
     assert folds().fit(features, labels, seed=0).isfinite().all()
+
+
+def test_more_rounds_foretell_as_the_mean_and_keep_the_rule() -> None:
+    features, labels = noise(60)
+    changed = labels.clone()
+    changed[7] = 1 - labels[7]
+
+    def predicted(labels: Tensor) -> tuple[ClassFolds, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = ClassFolds(DIM, CLASSES, rounds=2)
+        return module, module.fit(features, labels, seed=0, epochs=2)
+
+    (module, one), (_, other) = predicted(labels), predicted(changed)
+    assert len(module.members) == 2 * FOLDS
+    assert torch.equal(one[7], other[7])
+    assert ((one > 0) & (one < 1)).all()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.losses import info_nce, label_overlap, overlap_contrast, share_label
+from model.losses import expected_sharing, info_nce, label_overlap, overlap_contrast, share_label
 
 LABELS = st.integers(1, 5).flatmap(
     lambda classes: st.lists(st.lists(st.booleans(), min_size=classes, max_size=classes), min_size=1, max_size=6)
@@ -45,6 +45,25 @@ def test_overlap_is_shared_labels_over_all_labels() -> None:
 def test_an_unlabelled_item_overlaps_with_nothing() -> None:
     labels = torch.tensor([[0.0, 0], [1, 0]])
     assert label_overlap(labels, labels).tolist() == [[0, 0], [0, 1]]
+
+
+@given(SEEDS, st.integers(1, 6))
+def test_what_is_expected_of_guesses_is_what_independent_classes_give(seed: int, classes: int) -> None:
+    """Against the sum over all label sets that two items may have, each with its probability."""
+    a, b = (
+        torch.rand(1, classes, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in (seed, 2000)
+    )
+    both, expected = (a * b)[0], 0.0
+    for sets in range(1, 2**classes):  # of the classes that both have; the empty one shares nothing
+        chances = [both[c] if sets >> c & 1 else 1 - both[c] for c in range(classes)]
+        expected += float(torch.stack(chances).prod())
+    assert expected_sharing(a, b).item() == pytest.approx(expected, abs=1e-5)
+
+
+@given(LABELS)
+def test_of_certain_guesses_it_is_whether_two_items_share_a_label(one: list[list[bool]]) -> None:
+    labels = torch.tensor(one).float()
+    assert torch.allclose(expected_sharing(labels, labels), share_label(labels, labels).float(), atol=1e-5)
 
 
 @given(LABELS, LABELS)
