@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     """Longest wait of a call for company, in seconds, where the encoder was busy when it came; an idle one starts."""
 
     threads: int = Field(default=2, ge=1, le=64)
-    """Threads of a command, or processes of a rebuild, that encode many inputs, one core each; no code depends on it."""
+    """Threads of a command, or processes of a rebuild, that encode, one core each; no code depends on it."""
 
     search_threads: int = Field(default=4, ge=1, le=256)
     """Threads that search."""
