@@ -1,7 +1,6 @@
 """A service whose models are in a process of their own: the same answers, and others after that process ended."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,13 @@ from app.main import create_app
 from app.settings import Settings
 
 
+class FakeEncoders(Encoders):
+    """Of the fake models that do what a text says."""
+
+    def __init__(self, processes: int, *, retries: int = 0, rest_s: float | None = None) -> None:
+        super().__init__(processes, COMMAND, retries=retries, rest_s=rest_s)
+
+
 @pytest.fixture
 def artifact(home: Home) -> Path:
     """The folder of the model that made the index."""
@@ -26,7 +32,7 @@ def artifact(home: Home) -> Path:
 @pytest.fixture
 def remote(home: Home, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A service on the home that loads no model itself."""
-    monkeypatch.setattr(app.encoding, "Encoders", partial(Encoders, command=COMMAND))
+    monkeypatch.setattr(app.encoding, "Encoders", FakeEncoders)
     settings = Settings(home=home.path, log_level="error", refresh_s=0.05, decode_processes=0)
     with TestClient(create_app(settings, open_jobs=open_recorded_jobs), raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
