@@ -273,6 +273,7 @@ def test_membership_and_equality_over_texts(page: Page) -> None:
     add_filter(page, "labels", "is one of")
     page.get_by_label("Value of labels").fill("music, food")
     page.get_by_label("Value of labels").blur()
+    settle(page)  # as many hits as before
     wanted = search(page, query=SENTENCE, filter={"labels": {"in": ["music", "food"]}})
     expect(hits(page)).to_have_count(len(wanted["hits"]))
     assert shown(page) == ids_and_distances(wanted)
