@@ -282,6 +282,7 @@ def test_membership_and_equality_over_texts(page: Page) -> None:
     assert {"music", "food"} <= set(suggested)
     page.get_by_label("Value of labels").fill("music")
     page.get_by_label("Value of labels").press("Tab")
+    settle(page)
     wanted = search(page, query=SENTENCE, filter={"labels": "music"})
     expect(hits(page)).to_have_count(len(wanted["hits"]))
     assert shown(page) == ids_and_distances(wanted)
