@@ -101,8 +101,10 @@ class Home:
     def directory(self, index: str) -> IndexDirectory:
         return IndexDirectory(self.settings.indexes_dir / index)
 
-    def wait(self, job: Job, until: Callable[[Job], bool] = lambda job: job.state.final) -> Job:
-        deadline = time.monotonic() + WAIT_S
+    def wait(
+        self, job: Job, until: Callable[[Job], bool] = lambda job: job.state.final, *, seconds: float = WAIT_S
+    ) -> Job:
+        deadline = time.monotonic() + seconds
         while not until(job):
             assert time.monotonic() < deadline, job
             time.sleep(0.01)
@@ -413,8 +415,9 @@ def test_a_job_of_a_worker_that_nobody_knows_is_taken_over(home: Home) -> None:
     closing.join()
     update = "UPDATE {dbos}workflow_status SET executor_id = 'local' WHERE workflow_uuid = :job"  # as version 0.1 did
     execute(home.settings, update, job=job.id)
-    home.launch(worker_timeout_s=1)  # a shard may be under another name, too, which is taken for dead only then
-    assert home.wait(home.rebuilds.get(job.id)).state is JobState.DONE
+    home.launch()
+    # on a busy machine a shard was once taken half a minute late
+    assert home.wait(home.rebuilds.get(job.id), seconds=4 * WAIT_S).state is JobState.DONE
 
 
 def test_a_job_of_another_version_is_listed(home: Home) -> None:
