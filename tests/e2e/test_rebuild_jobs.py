@@ -70,7 +70,7 @@ class Home:
     """A home whose rebuilds run in this process."""
 
     def __init__(self, path: Path) -> None:
-        self.settings = Settings(home=make_home(path, ITEMS))
+        self.settings = Settings(home=make_home(path, ITEMS), threads=1)  # pictures come to the gate in their order
         make_archive(path / "data" / "few-bad" / "archive.zip", 100, bad=(3, 7))
         make_archive(path / "data" / "many-bad" / "archive.zip", 100, bad=range(0, 100, 2))
         self.gate = Gate()
@@ -230,7 +230,7 @@ def test_a_dry_run_does_everything_but_the_swap(home: Home) -> None:
 
 
 def test_progress_has_a_rate_and_the_time_left(home: Home) -> None:
-    home.gate.allow(SHARD_ITEMS + 2 * BATCH_ITEMS)  # two threads may share what is allowed, and one batch has to end
+    home.gate.allow(SHARD_ITEMS + BATCH_ITEMS)
     job = home.rebuilds.start("progress", source="tiny", model="first")
     assert job.state in (JobState.QUEUED, JobState.RUNNING)
     job = home.wait(job, lambda job: job.done > SHARD_ITEMS)
@@ -370,7 +370,7 @@ def test_the_engine_writes_no_pickle_and_nothing_to_the_console(home: Home) -> N
 
 
 def test_closing_keeps_what_is_done_and_the_next_launch_goes_on(home: Home) -> None:
-    home.gate.allow(SHARD_ITEMS + 3 * BATCH_ITEMS)
+    home.gate.allow(SHARD_ITEMS + BATCH_ITEMS)
     job = home.rebuilds.start("resumed", source="tiny", model="first")
     home.wait(job, lambda job: job.done > SHARD_ITEMS)
     closing = threading.Thread(target=home.worker.close)
@@ -403,7 +403,7 @@ def test_a_job_of_a_version_that_no_worker_has_fails_with_the_reason(
 
 
 def test_a_job_of_a_worker_that_nobody_knows_is_taken_over(home: Home) -> None:
-    home.gate.allow(SHARD_ITEMS + 2 * BATCH_ITEMS)
+    home.gate.allow(SHARD_ITEMS + BATCH_ITEMS)
     job = home.rebuilds.start("adopted", source="tiny", model="first")
     home.wait(job, lambda job: job.done > SHARD_ITEMS)
     closing = threading.Thread(target=home.worker.close)
