@@ -28,8 +28,10 @@ def expected_sharing(a: Tensor, b: Tensor) -> Tensor:
 
     1 - prod_c (1 - a_nc b_mc): classes are taken to be independent of each other.
     """
-    both = torch.einsum("nc,mc->nmc", a, b).clamp(max=1 - 1e-6)
-    return -torch.expm1((-both).log1p().sum(2))
+    missed = torch.ones(len(a), len(b), dtype=a.dtype, device=a.device)
+    for own, other in zip(a.T, b.T, strict=True):
+        missed = missed - missed * torch.outer(own, other)
+    return 1 - missed
 
 
 def overlap_contrast(a: Tensor, b: Tensor, overlap: Tensor, temperature: float) -> Tensor:

@@ -1,9 +1,9 @@
 """``crossbit``: our own. Codes follow what labels say of two items, and what classes guessed without them say.
 
 Paper: none; the parts are known, and each can be switched off. Map:
-- classes guessed from the same modality by small classifiers -> ``class_folds``: the log-odds enter beside the
-  features. While learning, guesses are out of fold (stacking, Wolpert 1992) for some rows and as served for the others:
-  a database holds rows that were learned from and rows that were not;
+- classes guessed from the same modality by kernel ridge regression -> ``class_kernel``: the log-odds enter beside the
+  features. While learning, some rows enter with guesses of a fit that left them out (stacking, Wolpert 1992), others
+  with those that are served: a database holds rows that were learned from and rows that were not;
 - contrast toward label overlap (SupCon, arXiv 2004.11362, with soft targets) -> ``overlap_contrast``, on the codes of
   every length, across and within modalities;
 - its targets mixed with the overlap that the guesses which entered let expect (distillation, arXiv 1503.02531; the
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.protocol import Backbone
-from model.class_folds import ClassFolds
+from model.class_kernel import ClassKernel
 from model.heads import InputScaling, MultiLengthHeads
 from model.likeness import Likeness
 from model.losses import expected_sharing, overlap_contrast, quantisation
@@ -43,9 +43,8 @@ class Config:
     bits: tuple[int, ...] = (16, 32, 64, 128)  # served code lengths
     auxiliary_bits: int = 256  # trained beside them, never served; 0 for none
     odds: bool = True  # guessed classes enter as log-odds
-    guess_rounds: int = 2  # classifiers behind the guesses: rounds of three folds
-    guess_epochs: int = 40  # of each
-    served_guesses: float = 0.5  # share of a batch that enters with guesses as served, not out of fold
+    landmarks: int = 2000  # training rows, of each modality, that an input is likened to for its guesses
+    served_guesses: float = 0.5  # share of a batch that enters with guesses as served, not of a fit without the row
     hidden: int = 512
     width: int = 384  # of what the heads read
     input_dropout: float = 0.3  # on features, not on guesses
@@ -68,8 +67,8 @@ class Config:
             )
         if self.guessed and not self.odds:
             raise ValueError("guessed: expected odds, which the codes then follow; or guessed=0")
-        if min(self.guess_rounds, self.guess_epochs) < 1:
-            raise ValueError("expected guess_rounds and guess_epochs of at least 1")
+        if self.landmarks < 1:
+            raise ValueError(f"landmarks: expected at least 1, found {self.landmarks}")
         if self.temperature <= 0:
             raise ValueError(f"temperature: expected more than 0, found {self.temperature}")
 
@@ -82,7 +81,7 @@ class Side(nn.Module):
         self.scaling = InputScaling(dim)
         self.dropout = nn.Dropout(config.input_dropout)
         self.linear = nn.Linear(dim, config.hidden)
-        self.guesses = ClassFolds(dim, classes, rounds=config.guess_rounds) if classes and config.odds else None
+        self.guesses = ClassKernel(dim, classes, config.landmarks) if classes and config.odds else None
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, dim) -> (B, hidden)."""
@@ -144,7 +143,7 @@ class Network(protocol.ReadingNetwork):
 class Objective(protocol.Objective):
     """Losses over the training rows, on lone codes; labels stay on this side."""
 
-    image_guesses: Tensor  # (2, N, C) probabilities, out of fold and as served
+    image_guesses: Tensor  # (2, N, C) probabilities, of a fit without the row and as served
     text_guesses: Tensor
 
     def __init__(self, config: Config, network: Network, train: Features) -> None:
@@ -164,7 +163,7 @@ class Objective(protocol.Objective):
             side.scaling.fit(features)
             if train.labels is not None and side.guesses is not None:
                 kept = self.text_guesses if seed else self.image_guesses
-                kept[0] = side.guesses.fit(features, train.labels, seed=seed, epochs=self.config.guess_epochs)
+                kept[0] = side.guesses.fit(features, train.labels, seed=seed)
                 with torch.no_grad():
                     kept[1] = side.guesses(features)
 
@@ -190,7 +189,7 @@ class Objective(protocol.Objective):
         }
 
     def _guesses(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
-        """(B, C) of images and of texts, out of fold or as served, each drawn by itself."""
+        """(B, C) of images and of texts, of a fit without the row or as served, each drawn by itself."""
         if not self.guesses:
             return None, None
         served = torch.rand(2, len(rows), generator=generator) < self.config.served_guesses

@@ -121,8 +121,8 @@ ABLATIONS = {
         rows={
             "no guesses in the target": Row(("config.guessed=0",)),
             "no guessed classes": Row(("config.guessed=0", "config.odds=false")),
-            "guesses out of fold alone": Row(("config.served_guesses=0",)),
-            "one round of guesses": Row(("config.guess_rounds=1",)),
+            "guesses without the row alone": Row(("config.served_guesses=0",)),
+            "500 landmarks": Row(("config.landmarks=500",)),
             "labels not in the target": Row(("config.guessed=1",)),
             "no contrast within a modality": Row(("config.within=0",)),
             "no quantisation": Row(("config.quantisation=0",)),

@@ -25,7 +25,7 @@ from model.training.ablation import ablation_of
 from model.training.recipe import load_recipe
 from model.training.run import new_network, train
 
-SMALL = (*tiny_losses.SMALL, "config.auxiliary_bits=24", "config.hidden=32")
+SMALL = (*tiny_losses.SMALL, "config.auxiliary_bits=24", "config.hidden=32", "config.landmarks=64")
 BARE = ("config.odds=false", "config.guessed=0")
 
 
@@ -110,7 +110,6 @@ def test_every_length_learns_from_one_step(backbone: Backbone) -> None:
         assert head.weight.grad is not None
         assert head.weight.grad.abs().sum() > 0
     assert network.image.guesses is not None
-    assert all(not one.requires_grad for one in network.image.guesses.parameters())
 
 
 def test_what_was_guessed_moves_a_code_where_it_enters(backbone: Backbone) -> None:
@@ -136,15 +135,16 @@ def test_the_target_is_label_overlap_and_what_guesses_let_expect(backbone: Backb
 
 
 def test_training_rows_enter_with_guesses_that_their_own_label_did_not_make(backbone: Backbone) -> None:
-    """With one label changed, the row's own out-of-fold guess stays; what a served input gets moves."""
+    """With one label changed, the row's own guess stays but for its part in all sigmoids; what is served moves."""
     features = rows(48, 0)
     assert features.labels is not None
     changed = features.labels.clone()
     changed[5] = 1 - changed[5]
     one, other = (objective(backbone, of=dataclasses.replace(features, labels=x)) for x in (features.labels, changed))
-    assert torch.equal(one.image_guesses[0, 5], other.image_guesses[0, 5])
-    assert torch.equal(one.text_guesses[0, 5], other.text_guesses[0, 5])
-    assert not torch.equal(one.image_guesses[1, 5], other.image_guesses[1, 5])
+    for name in ("image_guesses", "text_guesses"):
+        left_out, served = (getattr(one, name) - getattr(other, name)).abs()[:, 5].amax(1)
+        assert left_out < 0.1
+        assert served > 3 * left_out
 
 
 @pytest.mark.parametrize(("share", "kind"), [(0.0, 0), (1.0, 1)])
@@ -169,7 +169,7 @@ def test_rows_enter_with_guesses_of_the_kind_that_was_asked_for(backbone: Backbo
         ("config.input_dropout=-0.1", "input_dropout"),
         ("config.served_guesses=1.5", "served_guesses"),
         ("config.temperature=0.0", "temperature"),
-        ("config.guess_rounds=0", "guess_rounds"),
+        ("config.landmarks=0", "landmarks"),
         ("config.guessed=1.5", "guessed"),
         ("config.odds=false", "expected odds"),
         ("config.oods=1.0", "oods"),

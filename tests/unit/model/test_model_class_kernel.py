@@ -1,0 +1,130 @@
+"""Guesses by kernel ridge regression: leaving a row out in closed form is leaving it out."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.class_kernel import RIDGE, ClassKernel, _kernel
+
+DIM, CLASSES = 32, 3
+few = settings(max_examples=20, deadline=None)
+
+
+def noise(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Features and labels, one class a row, that have nothing to do with each other."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(rows, DIM, generator=generator)
+    return features, torch.eye(CLASSES)[torch.randint(CLASSES, (rows,), generator=generator)]
+
+
+def learnable(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    features, labels = noise(rows, seed)
+    return features + 4 * labels @ torch.randn(CLASSES, DIM, generator=torch.Generator().manual_seed(99)), labels
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    return float((predicted.argmax(1) == labels.argmax(1)).float().mean())
+
+
+@few
+@given(st.integers(4, 30), st.integers(0, 1000))
+def test_a_row_left_out_gets_what_a_fit_without_it_says(rows: int, seed: int) -> None:
+    features, labels = learnable(rows, seed)
+    module = ClassKernel(DIM, CLASSES, rows)
+    found = module._solve(features.double(), labels.double(), features.double())
+    kernel = _kernel(features.double(), features.double(), module.scale.double()) + 1
+    for row in range(rows):
+        others = [one for one in range(rows) if one != row]
+        solved = torch.linalg.solve(
+            kernel[others][:, others] + RIDGE * torch.eye(rows - 1, dtype=torch.float64), labels[others].double()
+        )
+        expected = kernel[row, others] @ solved
+        assert torch.allclose(found[row], expected, atol=2e-3)
+
+
+def test_landmarks_for_all_rows_are_ridge_regression_with_the_whole_kernel() -> None:
+    features, labels = learnable(40)
+    fresh, _ = learnable(10, seed=1)
+    module = ClassKernel(DIM, CLASSES, 40)
+    module.fit(features, labels, seed=0)
+    scale = module.scale.double()
+    kernel = _kernel(features.double(), features.double(), scale) + 1
+    solved = torch.linalg.solve(kernel + RIDGE * torch.eye(40, dtype=torch.float64), labels.double())
+    expected = (_kernel(fresh.double(), features.double(), scale) + 1) @ solved
+    found = (module(fresh).double().logit() - module.offset) / module.slope
+    assert torch.allclose(found, expected, atol=2e-3)
+
+
+def test_landmarks_that_nothing_fills_change_nothing() -> None:
+    features, labels = learnable(40)
+    fresh, _ = learnable(10, seed=1)
+    exact, roomy = ClassKernel(DIM, CLASSES, 40), ClassKernel(DIM, CLASSES, 64)
+    assert torch.equal(exact.fit(features, labels, seed=0), roomy.fit(features, labels, seed=0))
+    assert torch.allclose(exact(fresh), roomy(fresh), atol=1e-6)
+
+
+def test_labels_that_are_noise_are_learned_by_heart_and_not_foretold() -> None:
+    module, (features, labels) = ClassKernel(DIM, CLASSES, 240), noise(240)
+    predicted = module.fit(features, labels, seed=0)
+    assert abs(accuracy(predicted, labels) - 1 / CLASSES) < 0.15  # neither more nor less: both would tell the label
+    assert accuracy(module(features), labels) > 0.9
+
+
+@pytest.mark.parametrize("landmarks", [150, 50])
+def test_what_can_be_learned_is_foretold(landmarks: int) -> None:
+    module, (features, labels) = ClassKernel(DIM, CLASSES, landmarks), learnable(150)
+    assert accuracy(module.fit(features, labels, seed=0), labels) > 0.9
+    fresh, truth = learnable(60, seed=1)
+    assert accuracy(module(fresh), truth) > 0.9
+
+
+def test_probabilities_are_as_high_as_the_share_that_is_right() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(600, DIM, generator=generator)
+    has = (torch.rand(600, generator=generator) < 0.2).float()  # a fifth, whatever the features are
+    predicted = ClassKernel(DIM, 2, 600).fit(features, torch.stack([has, 1 - has], dim=1), seed=0)
+    assert predicted.mean(0).tolist() == pytest.approx([0.2, 0.8], abs=0.05)
+
+
+def test_a_row_without_labels_teaches_nothing_and_is_predicted() -> None:
+    features, labels = learnable(60)
+    labels[40:] = 0
+    one = ClassKernel(DIM, CLASSES, 60).fit(features, labels, seed=0)
+    assert (one[40:].amax(1) > 0.5).float().mean() > 0.8
+    changed = features.clone()
+    changed[40:] += 50
+    other = ClassKernel(DIM, CLASSES, 60).fit(changed, labels, seed=0)
+    assert torch.equal(one[:40], other[:40])
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_a_few_labelled_rows_give_finite_predictions(known: int) -> None:
+    features, labels = noise(12)
+    labels[known:] = 0
+    assert ClassKernel(DIM, CLASSES, 8).fit(features, labels, seed=0).isfinite().all()
+
+
+def test_equal_rows_and_a_class_that_nobody_has_are_harmless() -> None:
+    features, labels = learnable(30)
+    features[10:20] = features[10]
+    labels[:, 2], labels[:, 0] = 0, 1
+    predicted = ClassKernel(DIM, CLASSES, 30).fit(features, labels, seed=0)
+    assert predicted.isfinite().all()
+    assert (predicted[:, 2] < 0.2).all()
+
+
+def test_the_seed_draws_the_landmarks() -> None:
+    features, labels = learnable(60)
+    one, same, other = (ClassKernel(DIM, CLASSES, 20) for _ in range(3))
+    for module, seed in ((one, 0), (same, 0), (other, 1)):
+        module.fit(features, labels, seed=seed)
+    assert torch.equal(one.landmarks, same.landmarks)
+    assert not torch.equal(one.landmarks, other.landmarks)
+
+
+def test_nothing_of_it_is_trained() -> None:
+    module = ClassKernel(DIM, CLASSES, 20)
+    assert not module.fit(*noise(30), seed=0).requires_grad
+    assert not list(module.parameters())
