@@ -78,12 +78,15 @@ def train(
         TrainingDiverged: a term of the loss, or its gradient, is not finite.
     """
     _check_finite(train_rows)
+    started = time.perf_counter()
     state = _new_state(recipe, network, train_rows.to(device), device)
+    begun_s = time.perf_counter() - started
     stages = stages_of(state.objective, recipe.optimiser.epochs)
     claim_run(recipe, run_dir, identity)  # nothing is written of a run that cannot begin
     checkpoint = run_dir / "checkpoint" / "state.safetensors"
     if checkpoint.is_file():
         state.load(checkpoint)
+    state.progress.seconds += begun_s  # some methods learn there: classifiers, anchors, a teacher's bank
     _agree(state, run_dir)
     if ranks.rank() == 0:
         _forget(run_dir / "metrics.jsonl", state.progress.epoch)
