@@ -74,10 +74,12 @@ class ClassKernel(nn.Module):
         self.landmarks[:count] = landmarks.float()
         self.weights[:count] = torch.linalg.solve_triangular(root.T, solved[:-1], upper=True).float()
         self.weights[-1] = solved[-1].float()
-        return (mapped @ solved - leverage * truth) / (1 - leverage)
+        left_out: Tensor = (mapped @ solved - leverage * truth) / (1 - leverage)
+        return left_out
 
     def _probabilities(self, scores: Tensor) -> Tensor:
-        return (self.slope * scores + self.offset).sigmoid()
+        probabilities: Tensor = (self.slope * scores + self.offset).sigmoid()
+        return probabilities
 
 
 def _kernel(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
@@ -106,9 +108,9 @@ def _sigmoids(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     def loss() -> Tensor:
         optimiser.zero_grad()
         value = binary_cross_entropy_with_logits(log_slope.exp() * scores + offset, targets)
-        value.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+        value.backward()
         return value
 
     with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[arg-type]
+        optimiser.step(loss)
     return log_slope.detach().exp(), offset.detach()

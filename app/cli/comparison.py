@@ -10,15 +10,22 @@ from app.cli.options import DATA_AND_MODELS, open_settings
 from app.show import note, progress, show_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.settings import Settings
     from model.evaluation.compare import Outcome
     from model.items import ItemArchive
+    from model.training.recipe import Recipe
 
 cli = typer.Typer()
 
 
 @cli.command(rich_help_panel=DATA_AND_MODELS)
 def compare(
-    data_set: Annotated[str, typer.Option("--data", help="Name of the data set.")] = "openclipart",
+    data_sets: Annotated[
+        str,
+        typer.Option("--data", help="Name of the data set; or several splits of one, separated by commas, to pool."),
+    ] = "openclipart",
     methods: Annotated[str, typer.Option(help="Shipped recipes, separated by commas; the floors always join.")] = "",
     every: Annotated[
         bool, typer.Option("--all", help="Every shipped recipe that learns from cached features.")
@@ -40,16 +47,15 @@ def compare(
     Rows of more seeds than this comparison has are kept.
     """
     from model.evaluation.difference import DIFFERENCES, REFERENCE, Difference, differences_of
-    from model.evaluation.leaderboard import CONTROL, FILE, Row, counted, merge, neighbours, read_rows, rows_of
+    from model.evaluation.leaderboard import FILE, Row, counted, merge, neighbours, read_rows, rows_of
     from model.evaluation.leaderboard_page import board_table, difference_table, write_board
-    from model.items import ItemArchive, find_archive
     from model.training.contest import FLOORS, competitors, contest_recipe
     from model.training.trials import trials_of
 
     lengths = parse_lengths(bits)
     settings = open_settings()
-    archive = ItemArchive.open(find_archive(data_set, settings.data_dir))
-    variant = captions or archive.info.captions[0]
+    archives = _archives(settings, data_sets)
+    variant = captions or archives[0].info.captions[0]
     known = read_rows(out / FILE, Row)  # before hours of training: a file that cannot be read is not overwritten
     known_differences = read_rows(out / DIFFERENCES, Difference)
     chosen = [name.strip() for name in methods.split(",") if name.strip()] + (competitors() if every else [])
@@ -59,19 +65,59 @@ def compare(
     if reference is not None and reference not in {recipe.name for recipe in recipes}:
         name = _shipped(reference)
         recipes += [contest_recipe(name, seed, variant, epochs, lengths) for seed in range(seeds)]
-    outcomes = {CONTROL: _control(archive, variant, lengths, seeds)}
-    for recipe in recipes:
-        outcomes.setdefault(recipe.name, []).extend(lone_outcomes(settings, archive, recipe, lengths))
-    new = [row for method, found in outcomes.items() for row in rows_of(data_set, variant, method, found)]
+    new: list[Row] = []
+    differences: list[Difference] = []
+    p_values: dict[tuple[str, str, str, str], float] = {}
+    for name, outcomes in _outcomes(settings, archives, recipes, lengths, seeds).items():
+        own = [row for method, found in outcomes.items() for row in rows_of(name, variant, method, found)]
+        new += own
+        beside = [row for row in merge(known, own) if (row.data, row.captions) == (name, variant)]
+        p_values |= {(name, variant, *pair): p for pair, p in neighbours(beside, outcomes).items()}
+        differences += differences_of(name, variant, reference, outcomes) if reference else []
     rows = [counted(row, trials_of) for row in merge(known, new)]
-    p_values = neighbours([row for row in rows if (row.data, row.captions) == (data_set, variant)], outcomes)
-    differences = differences_of(data_set, variant, reference, outcomes) if reference else []
-    named = {(data_set, variant, *pair): p for pair, p in p_values.items()}
-    write_board(out, rows, named, merge(known_differences, differences))
-    show_table(*board_table(new))
+    write_board(out, rows, p_values, merge(known_differences, differences))
+    shown = new[-1].data  # of several splits, what they are together
+    show_table(*board_table([row for row in new if row.data == shown]))
     if differences:
-        show_table(*difference_table(differences))
+        show_table(*difference_table([one for one in differences if one.data == shown]))
     note(f"{out / 'leaderboard.html'} shows these rows and those of other comparisons")
+
+
+def _archives(settings: "Settings", names: str) -> "list[ItemArchive]":
+    from model.items import ItemArchive, find_archive
+
+    wanted = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
+    archives = [ItemArchive.open(find_archive(name, settings.data_dir)) for name in wanted]
+    if not archives:
+        raise typer.BadParameter(f"--data: expected a data set, found {names!r}")
+    if len({(archive.info.revision, archive.info.class_names, len(archive.items)) for archive in archives}) > 1:
+        raise typer.BadParameter(f"--data: expected splits of one data set to pool, found different ones in {names!r}")
+    return archives
+
+
+def _outcomes(
+    settings: "Settings",
+    archives: "Sequence[ItemArchive]",
+    recipes: "Sequence[Recipe]",
+    lengths: tuple[int, ...],
+    seeds: int,
+) -> "dict[str, dict[str, list[Outcome]]]":
+    """By data set, and last for several together: method -> its outcomes at every length and seed."""
+    from model.evaluation.codes import evaluated_items
+    from model.evaluation.leaderboard import CONTROL
+    from model.evaluation.pooling import POOLED, pool
+
+    captions = recipes[0].captions
+    found: dict[str, dict[str, list[Outcome]]] = {}
+    for archive in archives:
+        mine = found[archive.info.name] = {CONTROL: _control(archive, captions, lengths, seeds)}
+        for recipe in recipes:
+            mine.setdefault(recipe.name, []).extend(lone_outcomes(settings, archive, recipe, lengths))
+    if len(archives) > 1:
+        ids = [[item.id for item in evaluated_items(archive, captions)[0]] for archive in archives]
+        splits = list(found.values())
+        found[POOLED.join(found)] = {method: pool(ids, [split[method] for split in splits]) for method in splits[0]}
+    return found
 
 
 def _shipped(reference: str) -> str:

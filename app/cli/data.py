@@ -85,6 +85,22 @@ def _show_report(report: "Report") -> None:
     show_table(["level", "finding", "example"], rows) if rows else note("nothing wrong was found")
 
 
+@data.command("resplit")
+def resplit_data(
+    name: Annotated[str, typer.Argument(help="Name of a data set that was split by groups.")],
+    seed: Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the fresh split.")],
+) -> None:
+    """Write a data set once more, as NAME-split-SEED, with a fresh split of the same sizes."""
+    from model.data.resplit import resplit
+    from model.items import ItemArchive, find_archive
+
+    settings = open_settings()
+    archive = ItemArchive.open(find_archive(name, settings.data_dir))
+    with progress(f"{name}, split {seed}", len(archive.items)) as advance:
+        path = resplit(archive, seed, settings.data_dir, advance)
+    note(f"wrote {path}; it goes by the name {path.parent.name}")
+
+
 @data.command("list")
 def list_data(as_json: AsJson = False) -> None:
     """List the data sets that are there."""

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 
 import numpy as np
@@ -50,9 +50,10 @@ class Estimate:
     seeds: int
     queries: int
     bits: list[int]
+    by_length: dict[str, list[float]] = field(default_factory=dict)  # bits -> mean, lower and upper of it alone
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference(Estimate):
     """What a method has more than the reference over one database; each has a protocol and directions."""
 
@@ -134,9 +135,17 @@ def paired_bootstrap(
     values = _by_query(apart)
     if not len(values):
         return None
-    lower, upper = np.quantile(np.concatenate(list(_resampled(values))), ENDS)
     by_seed = [_rounded(_by_query(apart[[place]]).mean()) for place in range(len(seeds))]
-    return Estimate(_rounded(values.mean()), _rounded(lower), _rounded(upper), by_seed, len(seeds), len(values), bits)
+    of_lengths = np.split(apart, len(bits), axis=1)
+    by_length = {str(length): _interval(_by_query(part)) for length, part in zip(bits, of_lengths, strict=True)}
+    mean, lower, upper = _interval(values)
+    return Estimate(mean, lower, upper, by_seed, len(seeds), len(values), bits, by_length)
+
+
+def _interval(values: NDArray[np.float64]) -> list[float]:
+    """Mean of the queries, and the ends of its interval."""
+    lower, upper = np.quantile(np.concatenate(list(_resampled(values))), ENDS)
+    return [_rounded(values.mean()), _rounded(lower), _rounded(upper)]
 
 
 def _precisions(outcomes: Sequence[Outcome], database: str, side: Side) -> Precisions:

@@ -12,6 +12,7 @@ from model.evaluation.compare import TIMED
 from model.evaluation.difference import DIFFERENCES, RESAMPLINGS, Difference
 from model.evaluation.leaderboard import DRAWS, FILE, Row, headline_bits, ranked, write_rows
 from model.evaluation.page import chart, render
+from model.evaluation.pooling import POOLED
 from model.evaluation.results import CROSS_MODAL
 
 BENCHMARKS = {"MIRFLICKR": "flickr", "NUS-WIDE": "nus", "COCO": "coco"}  # and what names a data set of theirs
@@ -68,19 +69,20 @@ def board_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def difference_table(differences: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of one reference's differences, in points of mAP; the method that is most above it first."""
-    headings = ["method", "database", f"points above {differences[0].reference}", "95 % interval", "by seed"]
-    headings += ["seeds", "queries", "bits", "verdict", "direction"]
+    lengths = sorted({bits for one in differences for bits in one.by_length}, key=int)
+    headings = ["method", "database", f"points above {differences[0].reference}", "95 % interval", "verdict"]
+    headings += [*(f"{bits} bits" for bits in lengths), "by seed", "seeds", "queries", "direction"]
     cells = [
         [
             one.method,
             DATABASES[one.database],
             _points(one.mean),
             f"{_points(one.lower)} to {_points(one.upper)}",
+            one.verdict,
+            *(_interval(one.by_length.get(bits)) for bits in lengths),
             ", ".join(map(_points, one.by_seed)),
             str(one.seeds),
             f"{one.queries:,}",
-            ", ".join(map(str, one.bits)),
-            one.verdict,
             one.contest,
         ]
         for contest in dict.fromkeys(one.contest for one in differences)
@@ -96,7 +98,7 @@ def _picture(rows: Sequence[Row], figure: Callable[[Sequence[Row], str, str], st
 
 def caveat(rows: Sequence[Row]) -> str:
     """What the ranks do not say."""
-    names = sorted({row.data for row in rows})
+    names = sorted({name for row in rows for name in row.data.split(POOLED)})
     unrun = [title for title, part in BENCHMARKS.items() if not any(part in name for name in names)]
     elsewhere = f" Ranks here are not ranks on {_listed(unrun)}, where nothing was run." if unrun else ""
     towers = "Towers: the default ones (EfficientNet-Lite0 and MiniLM), frozen, not CLIP."
@@ -170,6 +172,11 @@ def _contests(differences: Sequence[Difference], data: str, captions: str, proto
 def _by_level(differences: Sequence[Difference]) -> list[Difference]:
     level = {one.method: one.mean for one in differences if one.database == "all"}
     return sorted(differences, key=lambda one: (-level.get(one.method, 0.0), one.method, one.database))
+
+
+def _interval(values: Sequence[float] | None) -> str:
+    """A mean and its ends."""
+    return NONE if values is None else "{} ({} to {})".format(*map(_points, values))
 
 
 def _points(share: float) -> str:
@@ -267,4 +274,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _section_order(key: tuple[str, str, str]) -> tuple[str, str, str]:
     data, captions, protocol = key
-    return (data, "" if captions == "title" else captions, "" if protocol == "lone" else protocol)
+    return (
+        "" if POOLED in data else data,
+        "" if captions == "title" else captions,
+        "" if protocol == "lone" else protocol,
+    )

@@ -37,10 +37,12 @@ def make_item(number: int) -> Item:
     )
 
 
-def make_archive(path: Path, items: int, *, bad: Collection[int] = (), changed: Collection[int] = ()) -> None:
+def make_archive(
+    path: Path, items: int, *, bad: Collection[int] = (), changed: Collection[int] = (), name: str = DATA
+) -> None:
     """Write a data set; ``bad`` items have a picture that does not decode, ``changed`` ones another picture."""
     info = ArchiveInfo(
-        name=DATA,
+        name=name,
         title="Tiny",
         source="made by the tests",
         revision="1",

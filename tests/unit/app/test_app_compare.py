@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny_home import make_home
+from tiny_home import make_archive, make_home
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
@@ -182,6 +182,30 @@ def test_outcomes_of_before_the_unseen_precisions_are_measured_again(tmp_path: P
     run(tmp_path)
     assert len(trainings.trained) == FLOOR_RUNS
     assert [json.loads(path.read_text())["scores"] for path in paths] == [json.loads(text)["scores"] for text in texts]
+
+
+def test_several_splits_are_compared_each_and_pooled(tmp_path: Path, trainings: Trainings) -> None:
+    make_archive(tmp_path / "home" / "data" / "tiny-again" / "archive.zip", 40, name="tiny-again")
+    result = run(tmp_path, "--methods", "baseline", "--data", "tiny,tiny-again")
+    assert result.exit_code == 0, result.output
+    pooled = "tiny + tiny-again"
+    assert {row["data"] for row in rows(tmp_path)} == {"tiny", "tiny-again", pooled}
+    assert {(one["data"], one["seeds"]) for one in differences(tmp_path)} == {
+        (name, 2) for name in ("tiny", "tiny-again", pooled)
+    }
+    level = {
+        (row["data"], row["direction"]): row["map_expected_mean"] for row in rows(tmp_path) if row["method"] == "itq"
+    }
+    for direction in ("image_to_text", "text_to_image"):
+        each = [level[name, direction] for name in ("tiny", "tiny-again")]
+        assert level[pooled, direction] == pytest.approx(sum(each) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("names", ["", " , "])
+def test_a_comparison_on_no_data_set_is_refused(tmp_path: Path, trainings: Trainings, names: str) -> None:
+    result = run(tmp_path, "--data", names)
+    assert result.exit_code == 2
+    assert "--data: expected a data set" in result.output
 
 
 KILLED_AFTER = 5

@@ -159,3 +159,13 @@ def test_the_board_averages_no_two_masks() -> None:
     assert '<td class="lead-figure">0.800</td>' in section  # 0.575 with the other masks in it
     _, cells = board_table(rows)
     assert ["paired", "64", "pair_to_pair", "all", "x", "0.800", "1"] in cells
+
+
+def test_each_length_has_an_interval_of_its_own() -> None:
+    one = [measured([0.6, 0.7], bits=16), measured([0.5, 0.9], bits=64)]
+    other = [measured([0.5, 0.5], bits=bits) for bits in (16, 64)]
+    found = estimate(one, other)
+    assert list(found.by_length) == ["16", "64"]
+    for bits, part in (("16", one[:1]), ("64", one[1:])):
+        alone = estimate(part, other)
+        assert found.by_length[bits] == [alone.mean, alone.lower, alone.upper]

@@ -255,4 +255,7 @@ def test_the_command_line_shows_differences_in_points_the_largest_first() -> Non
         ["itq", "whole", "-20.00"],
         ["itq", "unseen", "-10.00"],
     ]
-    assert cells[0][4:] == ["+10.00, +10.00, +10.00", "3", "60", "16, 64", "better", "image_to_text and text_to_image"]
+    assert headings[4:7] == ["verdict", "16 bits", "64 bits"]
+    interval, by_seed = "+10.00 (+10.00 to +10.00)", "+10.00, +10.00, +10.00"
+    crossing = "image_to_text and text_to_image"
+    assert cells[0][4:] == ["better", interval, interval, by_seed, "3", "60", crossing]
