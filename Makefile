@@ -28,7 +28,7 @@ $(DEMO): | var/artifacts/demo/manifest.json
 	$(BIN)/crossbit index build demo --artifact demo --data openclipart
 
 var/artifacts/demo/manifest.json: | .venv/installed
-	$(BIN)/crossbit train baseline --data openclipart --name demo
+	$(BIN)/crossbit train crossbit --data openclipart --name demo
 
 # trains the model that ships with the package: `baseline` in three eighths of its width, so that it takes 3 MB
 demo-artifact: .venv/installed
