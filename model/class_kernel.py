@@ -2,8 +2,8 @@
 
 Closed form: a Gaussian kernel against landmarks (all training rows where there are few enough, the Nystroem method with
 a random subset of them otherwise), and for every training row the prediction of a fit that leaves it out, which costs
-no second fit (Allen's PRESS: (fitted - h y) / (1 - h) with leverage h). Platt's sigmoid, fitted on the predictions of
-rows that were left out, makes them probabilities.
+no second fit (Allen's PRESS: (fitted - h y) / (1 - h) with leverage h). Platt's sigmoid, two numbers a class, fitted on
+these predictions of all rows, makes them probabilities: there alone a row's own label takes a part, one of N.
 """
 
 import torch

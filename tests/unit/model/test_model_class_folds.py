@@ -2,33 +2,15 @@
 
 import pytest
 import torch
-from torch import Tensor
+from class_rows import CLASSES, DIM, accuracy, learnable, noise
 
 from model.class_folds import FOLDS, ClassFolds
-
-DIM, CLASSES = 32, 3
 
 
 def folds(seed: int = 0) -> ClassFolds:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ClassFolds(DIM, CLASSES)
-
-
-def noise(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Features and labels, one class a row, that have nothing to do with each other."""
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(rows, DIM, generator=generator)
-    return features, torch.eye(CLASSES)[torch.randint(CLASSES, (rows,), generator=generator)]
-
-
-def learnable(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    features, labels = noise(rows, seed)
-    return features + 4 * labels @ torch.randn(CLASSES, DIM, generator=torch.Generator().manual_seed(99)), labels
-
-
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    return float((predicted.argmax(1) == labels.argmax(1)).float().mean())
 
 
 def test_labels_that_are_noise_are_learned_by_heart_and_not_foretold() -> None:
@@ -126,20 +108,3 @@ def test_a_few_labelled_rows_give_finite_predictions(known: int) -> None:
     features, labels = noise(12)
     labels[known:] = 0
     assert folds().fit(features, labels, seed=0).isfinite().all()
-
-
-def test_more_rounds_foretell_as_the_mean_and_keep_the_rule() -> None:
-    features, labels = noise(60)
-    changed = labels.clone()
-    changed[7] = 1 - labels[7]
-
-    def predicted(labels: Tensor) -> tuple[ClassFolds, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            module = ClassFolds(DIM, CLASSES, rounds=2)
-        return module, module.fit(features, labels, seed=0, epochs=2)
-
-    (module, one), (_, other) = predicted(labels), predicted(changed)
-    assert len(module.members) == 2 * FOLDS
-    assert torch.equal(one[7], other[7])
-    assert ((one > 0) & (one < 1)).all()
