@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import ablation, bench, comparison, data, evaluation, indexes, queries, service, training
+from app.cli import ablation, bench, comparison, data, evaluation, indexes, queries, service, sweeping, training
 from app.cli.options import FAILED, INTERRUPTED, USAGE
 from app.failures import ExtraMissing, RemoteFailed, explain
 from app.jobs import JobError, RebuildFailed
@@ -25,7 +25,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (data, training, evaluation, comparison, ablation, indexes, queries, service, bench):
+for part in (data, training, evaluation, comparison, ablation, sweeping, indexes, queries, service, bench):
     cli.add_typer(part.cli)
 
 

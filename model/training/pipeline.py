@@ -61,6 +61,61 @@ def train_artifact(
     """
     check_name("artifact", name, RecipeError)
     _check_batch(recipe)
+    ready = prepare(recipe, archive, folders.cache, device=device, workers=workers, progress=progress)
+    skip(ready.skipped)
+    data = _data(archive, ready)
+    run_dir, identity = folders.runs / name, {"data": data, "encoder": ready.fingerprint}
+    if ready.network is None:
+        fit = trained_module(recipe.method).fit
+        trained = solve(fit, recipe, run_dir, ready.train, ready.validation, identity=identity)
+    else:
+        trained = train(
+            recipe,
+            run_dir,
+            ready.network,
+            ready.train,
+            ready.validation,
+            identity=identity,
+            device=ready.backbone.device,
+            report=report,
+            advance=advance,
+        )
+    folder = folders.artifacts / name
+    if ranks.rank() == 0:
+        manifest = _manifest(name, recipe, archive, ready.backbone, data, trained)
+        save_artifact(folder, manifest, trained.network, ready.fingerprint, write_card)
+    ranks.wait()
+    return read_manifest(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a training starts from: the rows that teach and those that select, and a network before its first step."""
+
+    captions: str
+    backbone: Backbone
+    fingerprint: str  # of the encoder that read the features
+    network: Network | None  # None of a method that is solved in closed form
+    train: Features
+    validation: Features
+    skipped: Sequence[Skipped]
+
+
+def prepare(
+    recipe: Recipe,
+    archive: ItemArchive,
+    cache: Path,
+    *,
+    device: str = "auto",
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Read the features of a recipe's rows, from the cache where they are there.
+
+    Raises:
+        ArchiveError: there is too little to train on.
+        RecipeError: the caption variant does not exist, or the backbone has not what the recipe asks for.
+    """
     choice = choose_items(recipe, archive)
     backbone = load_backbone(recipe.backbone, device)
     network = None if recipe.closed_form else new_network(recipe, backbone, archive.info.class_names)
@@ -69,48 +124,24 @@ def train_artifact(
         fill_cache(
             archive,
             items,
-            FeatureEncoder(backbone, folders.cache),
+            FeatureEncoder(backbone, cache),
             captions=choice.captions,
-            inside=_inside(network, backbone, folders.cache),
+            inside=_inside(network, backbone, cache),
             workers=workers,
             progress=progress,
         )
-    encoder = FeatureEncoder(backbone, folders.cache)
+    encoder = FeatureEncoder(backbone, cache)
     read = read_features(
         archive,
         items,
         encoder,
         captions=choice.captions,
-        inside=_inside(network, backbone, folders.cache),
+        inside=_inside(network, backbone, cache),
         workers=workers,
         progress=progress,
     )
-    skip(read.skipped)
     train_rows, validation_rows = _parts(read, choice, archive.info.name)
-    data = _data(archive, choice, train_rows, validation_rows)
-    run_dir, identity = folders.runs / name, {"data": data, "encoder": encoder.fingerprint}
-    if network is None:
-        trained = solve(
-            trained_module(recipe.method).fit, recipe, run_dir, train_rows, validation_rows, identity=identity
-        )
-    else:
-        trained = train(
-            recipe,
-            run_dir,
-            network,
-            train_rows,
-            validation_rows,
-            identity=identity,
-            device=backbone.device,
-            report=report,
-            advance=advance,
-        )
-    folder = folders.artifacts / name
-    if ranks.rank() == 0:
-        manifest = _manifest(name, recipe, archive, backbone, data, trained)
-        save_artifact(folder, manifest, trained.network, encoder.fingerprint, write_card)
-    ranks.wait()
-    return read_manifest(folder)
+    return Prepared(choice.captions, backbone, encoder.fingerprint, network, train_rows, validation_rows, read.skipped)
 
 
 def _manifest(
@@ -140,17 +171,17 @@ def _manifest(
     )
 
 
-def _data(archive: ItemArchive, choice: Choice, train_rows: Features, validation_rows: Features) -> dict[str, Any]:
+def _data(archive: ItemArchive, ready: Prepared) -> dict[str, Any]:
     """What a manifest says of the data."""
     return {
         "name": archive.info.name,
         "revision": archive.info.revision,
         "licence": archive.info.licence,
         "split_hash": archive.info.split_hash,
-        "captions": choice.captions,
+        "captions": ready.captions,
         "class_names": list(archive.info.class_names),
-        "train": len(train_rows),
-        "validation": len(validation_rows),
+        "train": len(ready.train),
+        "validation": len(ready.validation),
     }
 
 
