@@ -149,7 +149,10 @@ def places(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x:
 
 
 def rows_of_dots(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], *, x: str) -> str:
-    """Panels side by side; in each a line for every row, with the dots of each group's values on it."""
+    """Panels side by side; in each a line for every row, with the dots of each group's values on it.
+
+    Several groups are shown on the whole scale from 0 to 1, a single one as closely as its rows differ.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.4), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -158,7 +161,7 @@ def rows_of_dots(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]
                 dots = [(value, place) for place, values in enumerate(rows.values()) for value in values]
                 panel.plot(*zip(*dots, strict=True), linestyle="none", marker="o", markersize=5, alpha=0.7, label=name)
                 panel.set_yticks(range(len(rows)), list(rows))
-            panel.set(title=title, xlabel=x, xlim=(0, 1))
+            panel.set(title=title, xlabel=x, xlim=(0, 1) if len(groups) > 1 else None)
         axes[0].invert_yaxis()
         axes[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
         return _svg(figure)
