@@ -59,7 +59,7 @@ def sweep(
                 done.append(trying.trial(values, seed, parsed.optimiser.epochs))
                 advance(1)
     ranked = ranking(done)
-    path = out / f"{parsed.name}.json"
+    path = out / f"{archive.info.name}-{parsed.name}.json"
     write_trials(path, ranked)
     columns = ["rank", "validation mAP", "seeds", "seen", "unseen", "values"]
     show_table(columns, [_row(rank, setting) for rank, setting in enumerate(ranked[:SHOWN], start=1)])

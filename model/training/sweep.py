@@ -29,6 +29,7 @@ from model.training.validation import ValidationScore
 
 VALIDATIONS = 5  # in a trial; the last epoch is one
 TABLES = ("config", "optimiser")  # that a space may set: what else is in a recipe decides the rows and the judge
+GIVEN = ("config.bits", "optimiser.epochs")  # by the sweep, to every trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +85,28 @@ def read_space(recipe: str, path: Path | None = None) -> Space:
         raise RecipeError(f"{source} is not a TOML file of spaces: {error}") from error
     if recipe not in spaces:
         raise RecipeError(f"{source.name}: expected a space for one of {', '.join(spaces)}, found {recipe!r}")
-    return {key: _dimension(key, value) for key, value in spaces[recipe].items()}
+    space = spaces[recipe]
+    if not isinstance(space, dict) or not space:
+        raise RecipeError(
+            f"{source.name}, {recipe}: expected a table of keys and what to try for each, found {space!r}"
+        )
+    return {key: _dimension(key, value) for key, value in space.items()}
 
 
 def _dimension(key: str, value: Any) -> Range | Choices:  # noqa: ANN401  from TOML
     if key.partition(".")[0] not in TABLES or "." not in key:
         raise RecipeError(f"space: expected keys of {' and '.join(TABLES)}, such as optimiser.rate, found {key!r}")
+    if key in GIVEN:
+        raise RecipeError(f"space: expected no {key}, which a sweep sets itself; give --bits or --epochs, or --set")
     if isinstance(value, list) and value:
         return Choices(value)
     if not isinstance(value, dict) or not {"low", "high"} <= value.keys() <= {"low", "high", "log"}:
         raise RecipeError(f"space, {key}: expected a list of values or low, high and log = true, found {value!r}")
+    if (
+        any(type(value[end]) not in (int, float) for end in ("low", "high"))
+        or type(value.get("log", False)) is not bool
+    ):
+        raise RecipeError(f"space, {key}: expected numbers for low and high and true or false for log, found {value!r}")
     found = Range(**value)
     if not found.low < found.high or (found.log and found.low <= 0):
         raise RecipeError(f"space, {key}: expected low < high, above 0 if log, found {found.low} and {found.high}")
@@ -113,8 +126,10 @@ def trial_recipe(recipe: Recipe, values: Mapping[str, Any], seed: int, epochs: i
     """The recipe with a trial's values, seed and epochs, at the trial's length alone.
 
     Raises:
-        RecipeError: a value is not one of the recipe.
+        RecipeError: a value is not one of the recipe, or it is solved in closed form, without epochs to try.
     """
+    if recipe.closed_form:
+        raise RecipeError(f"expected a recipe that is trained epoch by epoch, found {recipe.method}, a closed form")
     raw: dict[str, Any] = tomllib.loads(recipe.to_toml())
     for key, value in values.items():
         table, _, name = key.partition(".")

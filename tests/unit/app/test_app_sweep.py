@@ -12,6 +12,7 @@ from app.cli import cli
 from model.items import ItemArchive
 from model.training import sweep as sweeping
 
+DATA = "openclipart-200"  # of the fixture
 SMALL = [f"backbone={tiny_clip.BACKBONE}", "config.width=16", "optimiser.batch=100", "optimiser.epochs=2"]
 
 
@@ -37,7 +38,7 @@ def swept(home: Path) -> Result:
 
 def test_the_recipe_and_the_best_setting_are_tried_in_full_with_every_seed(home: Path, swept: Result) -> None:
     assert swept.exit_code == 0, swept.output
-    trials = json.loads((home / "out" / "dsph.json").read_text())
+    trials = json.loads((home / "out" / f"{DATA}-dsph.json").read_text())
     in_full = [one for one in trials if one["epochs"] == 2]
     assert sorted(one["seed"] for one in in_full) == [0, 0, 1, 1]
     assert {} in [one["values"] for one in in_full]
@@ -50,11 +51,11 @@ def test_the_table_names_the_recipe_itself(swept: Result) -> None:
 
 
 def test_a_sweep_goes_on_where_it_was(home: Path, swept: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (home / "out" / "dsph.json").read_text()
+    before = (home / "out" / f"{DATA}-dsph.json").read_text()
     monkeypatch.setattr(sweeping, "train", None)
     again = sweep(home)
     assert again.exit_code == 0, again.output
-    assert (home / "out" / "dsph.json").read_text() == before
+    assert (home / "out" / f"{DATA}-dsph.json").read_text() == before
 
 
 def test_a_recipe_without_a_space_is_refused_by_name(home: Path) -> None:

@@ -84,6 +84,9 @@ def test_choices_share_the_way_evenly(values: list[int], data: st.DataObject) ->
         ("[mine]\n'optimiser.rate' = {low = 1}", "a list of values or low, high"),
         ("[mine]\n'optimiser.rate' = {low = 2, high = 1}", "low < high"),
         ("[mine]\n'optimiser.rate' = {low = 0, high = 1, log = true}", "above 0 if log"),
+        ("[mine]\n'optimiser.rate' = {low = 'a', high = 'b'}", "numbers for low and high"),
+        ("[mine]\n'optimiser.epochs' = [5]", "which a sweep sets itself"),
+        ("mine = 3", "expected a table of keys"),
         ("[mine", "is not a TOML file"),
     ],
 )
@@ -97,6 +100,11 @@ def test_a_space_of_another_form_is_refused(tmp_path: Path, text: str, message: 
 def test_a_value_that_the_recipe_does_not_know_is_refused() -> None:
     with pytest.raises(RecipeError, match="repulsive"):
         trial_recipe(load_recipe("dsph"), {"config.repulsive": 1.0}, 0, 10, 32)
+
+
+def test_a_closed_form_has_no_trials() -> None:
+    with pytest.raises(RecipeError, match="found itq, a closed form"):
+        trial_recipe(load_recipe("itq"), {}, 0, 10, 32)
 
 
 def test_a_trial_differs_from_its_recipe_in_what_is_tried_and_how_long_alone() -> None:
