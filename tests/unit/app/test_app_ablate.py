@@ -17,6 +17,7 @@ from model.artifact import load_hasher
 from model.errors import ArtifactError
 from model.evaluation.ablation import Cell, Figure, Mode, merged
 from model.evaluation.ablation_page import ablation_markdown, ablation_table, modes_table
+from model.evaluation.plots import rows_of_dots
 from model.items import ItemArchive
 from model.training.ablation import ABLATIONS, ablation_of
 from model.training.recipe import load_recipe
@@ -223,3 +224,13 @@ def test_seeds_and_epochs_are_told() -> None:
 
 def test_rows_of_fewer_seeds_than_others_are_told_of() -> None:
     assert "over up to 2 seeds, 3 epochs" in ablation_markdown("m", "A caption", some_cells()[1:])
+
+
+def test_a_single_build_is_drawn_as_closely_as_its_rows_differ() -> None:
+    rows = {"a": [0.61, 0.62], "full": [0.64]}
+    alone = rows_of_dots({"whole": {"served": rows}}, x="mAP")
+    beside = rows_of_dots({"whole": {"served": rows, "oracle": {"a": [0.9], "full": [0.95]}}}, x="mAP")
+    assert ">0.0<" not in alone
+    assert ">1.0<" not in alone
+    assert ">0.0<" in beside
+    assert ">1.0<" in beside
