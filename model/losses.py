@@ -23,32 +23,48 @@ def label_overlap(a: Tensor, b: Tensor) -> Tensor:
     return shared / (a.sum(1, keepdim=True) + b.sum(1) - shared).clamp(min=1)
 
 
+@torch.no_grad()
 def expected_sharing(a: Tensor, b: Tensor) -> Tensor:
-    """(N, C) and (M, C) class probabilities -> (N, M), the probability that two items share a class.
+    """(N, C) and (M, C) class probabilities -> (N, M), the probability that two items share a class; a target.
 
     1 - prod_c (1 - a_nc b_mc): classes are taken to be independent of each other.
     """
     missed = torch.ones(len(a), len(b), dtype=a.dtype, device=a.device)
     for own, other in zip(a.T, b.T, strict=True):
-        missed = missed - missed * torch.outer(own, other)
+        missed.sub_(torch.outer(own, other).mul_(missed))
     return 1 - missed
 
 
-def overlap_contrast(a: Tensor, b: Tensor, overlap: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE with many positives: softmax of cosines over (B, D) rows toward (B, B) non-negative weights.
+@dataclass(frozen=True, slots=True)
+class Attraction:
+    """Where each row of a contrast should look among the others: made once for a step, read at every length."""
 
-    ``overlap[i, j]`` says how alike a_i and b_j should be; a row of zeros takes no part. With the identity it is
-    ``info_nce``.
+    targets: Tensor  # (A, B), each row a distribution over the others, or zeros
+    known: Tensor  # (), rows that are not zeros, at least 1
+    reverse: Tensor  # (B, A), the same from the other side
+    reverse_known: Tensor
+
+    @classmethod
+    def of(cls, overlap: Tensor) -> Self:
+        """For (A, B) non-negative weights: how alike two should be; a row of zeros takes no part."""
+        return cls(*_distribution(overlap), *_distribution(overlap.T))
+
+
+def overlap_contrast(a: Tensor, b: Tensor, alike: Attraction, temperature: float) -> Tensor:
+    """Symmetric InfoNCE with many positives: softmax of cosines over (B, D) rows toward what attracts them.
+
+    With the identity it is ``info_nce``.
     """
     scores = normalize(a, dim=1) @ normalize(b, dim=1).T / temperature
-    return (_toward(scores, overlap) + _toward(scores.T, overlap.T)) / 2
+    toward = -(alike.targets * scores.log_softmax(1)).sum() / alike.known
+    back = -(alike.reverse * scores.T.log_softmax(1)).sum() / alike.reverse_known
+    return (toward + back) / 2
 
 
-def _toward(scores: Tensor, weights: Tensor) -> Tensor:
+def _distribution(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row over its sum, and how many rows have one."""
     total = weights.sum(1, keepdim=True)
-    targets = weights / total.clamp(min=1e-6)
-    known = (total > 0).sum().clamp(min=1)
-    return -(targets * scores.log_softmax(1)).sum() / known
+    return weights / total.clamp(min=1e-6), (total > 0).sum().clamp(min=1)
 
 
 @dataclass(frozen=True, slots=True)

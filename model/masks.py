@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.banks import PairBank
 from model.hasher import Modality
-from model.losses import overlap_contrast, quantisation
+from model.losses import Attraction, overlap_contrast, quantisation
 
 MASKS = (Modality.PAIR, Modality.IMAGE, Modality.TEXT)
 Overlap = Callable[[Tensor, Tensor], Tensor]  # rows (A,) and (B,) -> (A, B), how alike their items should be
@@ -65,7 +65,7 @@ def contrast_masks(masked: Sequence[MaskedCodes], overlap: Overlap, temperature:
     across: list[Tensor] = []
     inside: list[Tensor] = []
     for one, other in combinations_with_replacement(masked, 2):
-        alike = overlap(one.rows, other.rows)
+        alike = Attraction.of(overlap(one.rows, other.rows))
         terms = [overlap_contrast(own, other.codes[bits], alike, temperature) for bits, own in one.codes.items()]
         (inside if one is other else across).extend(terms)
     found = 2 * within * torch.stack(inside).mean()

@@ -22,6 +22,7 @@ Known deviations:
 - an unlabelled item takes part in all but the likelihood, as where no item has labels: then its own pair teaches it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -150,7 +151,9 @@ class Objective(protocol.Objective):
 
         def term(stored: Tensor, side: Tensor) -> Tensor:
             scale = theta_scale(self.config.theta, stored.shape[1])
-            return stored_likelihood(stored, side[known], pairs, scale=scale, limit=THETA_LIMIT)
+            bounded = scale * stored.shape[1] <= THETA_LIMIT  # tanh codes: no logit is beyond it
+            limit = math.inf if bounded else THETA_LIMIT
+            return stored_likelihood(stored, side[known], pairs, scale=scale, limit=limit)
 
         inter, intra = {}, {}
         for bits, (image, text) in codes.items():

@@ -18,16 +18,17 @@ Without labels nothing is guessed, and an item is like itself alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from encoders.protocol import Backbone
 from model.class_kernel import ClassKernel
+from model.hasher import Modality
 from model.heads import InputScaling, MultiLengthHeads
 from model.likeness import Likeness
-from model.losses import expected_sharing, overlap_contrast, quantisation
+from model.losses import Attraction, expected_sharing, overlap_contrast, quantisation
 from model.methods import protocol
 from model.methods.protocol import Features
 from model.ranks import shared
@@ -112,6 +113,34 @@ class Network(protocol.ReadingNetwork):
         """All but what guesses classes, which is fitted before the first step."""
         return [protocol.ParameterGroup([one for one in self.parameters() if one.requires_grad])]
 
+    def prepared(self, features: Features) -> Features:
+        """With the classes guessed of each row, by what is frozen."""
+        if self.image.guesses is None or self.text.guesses is None:
+            return features
+        of = {Modality.IMAGE: (self.image.guesses, features.images), Modality.TEXT: (self.text.guesses, features.texts)}
+        with torch.no_grad():
+            guesses = {
+                modality: torch.cat([guess(inputs[part.start : part.stop]) for part in protocol.parts_of(features)])
+                for modality, (guess, inputs) in of.items()
+            }
+        return replace(features, guesses=guesses)
+
+    def image_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
+        """(B, width) of some rows, by their guesses where they have them."""
+        if features.guesses is None:
+            return super().image_vectors(features, rows)
+        places = list(rows)
+        read = shared(lambda inputs, guesses: self.join(self.image, inputs, guesses))
+        return read(features.images[places], features.guesses[Modality.IMAGE][places])
+
+    def text_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
+        """(B, width) of some rows, by their guesses where they have them."""
+        if features.guesses is None:
+            return super().text_vectors(features, rows)
+        places = list(rows)
+        read = shared(lambda inputs, guesses: self.join(self.text, inputs, guesses))
+        return read(features.texts[places], features.guesses[Modality.TEXT][places])
+
     def read_images(self, inputs: Tensor) -> Tensor:
         """Features -> vectors."""
         return self.join(self.image, inputs)
@@ -174,9 +203,9 @@ class Objective(protocol.Objective):
         read_images = shared(lambda features, guesses: network.join(network.image, features, guesses))
         read_texts = shared(lambda features, guesses: network.join(network.text, features, guesses))
         vectors = read_images(train.images[rows], image_guesses), read_texts(train.texts[rows], text_guesses)
-        across = self._alike(rows, image_guesses, text_guesses)
-        images = self._alike(rows, image_guesses, image_guesses)
-        texts = self._alike(rows, text_guesses, text_guesses)
+        across = Attraction.of(self._alike(rows, image_guesses, text_guesses))
+        images = Attraction.of(self._alike(rows, image_guesses, image_guesses))
+        texts = Attraction.of(self._alike(rows, text_guesses, text_guesses))
         tau, contrast, rounding = config.temperature, [], []
         for bits in _lengths(config):
             image, text = (network.heads(one, bits).tanh() for one in vectors)

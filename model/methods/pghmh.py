@@ -40,7 +40,7 @@ from model.banks import Likelihood, PairBank
 from model.fusion import ItemGate, MapFusion, TokenFusion
 from model.hasher import Modality
 from model.heads import Decoders, InputLayer, MultiLengthHeads, ResidualMLP
-from model.losses import label_overlap, overlap_contrast, quantisation
+from model.losses import Attraction, label_overlap, overlap_contrast, quantisation
 from model.masks import MASKS, Look, MaskedCodes, contrast_masks, draw_masks, partial_consistency
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
@@ -368,7 +368,7 @@ class Objective(protocol.Objective):
             rows = drawn[mask][known]
             if not len(rows):
                 continue
-            overlap = self._overlap(rows, rows)
+            overlap = Attraction.of(self._overlap(rows, rows))
             if look.image is not None and look.text is not None:
                 found["align"].append(overlap_contrast(look.image[known], look.text[known], overlap, tau))
             if config.anchor:

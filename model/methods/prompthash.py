@@ -33,7 +33,7 @@ from model.banks import CodeBanks, Codes, Likelihood
 from model.class_folds import ClassFolds
 from model.fusion import GatedFusion
 from model.heads import InputLayer, InputScaling, MultiLengthHeads, ResidualMLP
-from model.losses import info_nce, label_overlap, overlap_contrast, quantisation
+from model.losses import Attraction, info_nce, label_overlap, overlap_contrast, quantisation
 from model.methods import protocol
 from model.methods.protocol import Features, ParameterGroup
 from model.prompts import AffinityPrompt, class_bank, weighted_mean
@@ -333,10 +333,10 @@ class Objective(protocol.Objective):
 
     def _contrast(self, codes: Codes, overlap: Tensor) -> Tensor:
         """PACL on codes: across modalities, and within each at the weight ``within``."""
-        tau, terms = self.config.temperature, []
+        tau, alike, terms = self.config.temperature, Attraction.of(overlap), []
         for image, text in codes.values():
-            own = overlap_contrast(image, image, overlap, tau) + overlap_contrast(text, text, overlap, tau)
-            terms.append(overlap_contrast(image, text, overlap, tau) + self.config.within * own)
+            own = overlap_contrast(image, image, alike, tau) + overlap_contrast(text, text, alike, tau)
+            terms.append(overlap_contrast(image, text, alike, tau) + self.config.within * own)
         return torch.stack(terms).mean()
 
     def _reconstruction(self, rows: Tensor, codes: Codes) -> Tensor:
@@ -360,10 +360,8 @@ class Objective(protocol.Objective):
         network, _ = self._borrowed
         prompt = network.mlp(network.prompt_input(network.class_vector(labels)))
         known = labels.any(1)
-        overlap = overlap[known][:, known]
-        terms = [
-            overlap_contrast(side[known], prompt[known], overlap, self.config.feature_temperature) for side in sides
-        ]
+        alike, tau = Attraction.of(overlap[known][:, known]), self.config.feature_temperature
+        terms = [overlap_contrast(side[known], prompt[known], alike, tau) for side in sides]
         return torch.stack(terms).mean()
 
     def _teacher(self, rows: Tensor, codes: Codes, labels: Tensor, overlap: Tensor) -> dict[str, Tensor]:

@@ -31,6 +31,9 @@ class Features:
     labels: Tensor | None  # (N, C) multi-hot float; a row of zeros is an unlabelled item
     states: States | None = None  # of the same items, for networks that read inside a tower
     ids: Sequence[str] = ()  # of the items, for messages
+    guesses: Mapping[Modality, Tensor] | None = (
+        None  # (N, C) classes guessed of each side, where ``prepared`` made them
+    )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -39,12 +42,15 @@ class Features:
         """Some of the rows."""
         labels = None if self.labels is None else self.labels[rows]
         states = None if self.states is None else self.states.part(rows)
-        return Features(self.images[rows], self.texts[rows], labels, states, self.ids[rows])
+        guesses = None if self.guesses is None else {side: one[rows] for side, one in self.guesses.items()}
+        return Features(self.images[rows], self.texts[rows], labels, states, self.ids[rows], guesses)
 
     def to(self, device: torch.device) -> "Features":
         """The same features on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, images=self.images.to(device), texts=self.texts.to(device), labels=labels)
+        guesses = None if self.guesses is None else {side: one.to(device) for side, one in self.guesses.items()}
+        images, texts = self.images.to(device), self.texts.to(device)
+        return replace(self, images=images, texts=texts, labels=labels, guesses=guesses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,10 @@ class Network(nn.Module, ABC):
     def parameter_groups(self) -> list[ParameterGroup]:
         """What the optimiser tunes."""
         return [ParameterGroup(list(self.parameters()))]
+
+    def prepared(self, features: Features) -> Features:
+        """Rows that are read in every epoch, with what is frozen of that reading, made once; after ``begin``."""
+        return features
 
     def vectors(self, features: Features) -> dict[Modality, Tensor]:
         """What ``logits`` takes of each modality, (N, D) each, for cached rows; labels are not looked at."""
@@ -115,8 +125,8 @@ class ReadingNetwork(Network, ABC):
 
     def vectors(self, features: Features) -> dict[Modality, Tensor]:
         """Vectors of cached rows; a text of several chunks is the mean of theirs."""
-        images = [self.image_vectors(features, part) for part in _parts(features)]
-        texts = [self.text_vectors(features, part) for part in _parts(features)]
+        images = [self.image_vectors(features, part) for part in parts_of(features)]
+        texts = [self.text_vectors(features, part) for part in parts_of(features)]
         return {Modality.IMAGE: torch.cat(images), Modality.TEXT: torch.cat(texts)}
 
     def image_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
@@ -150,7 +160,7 @@ class FusingNetwork(Network, ABC):
 
     def vectors(self, features: Features) -> dict[Modality, Tensor]:
         """Those of images and texts, and of pairs."""
-        pairs = torch.cat([self.pair_vectors(features, part) for part in _parts(features)])
+        pairs = torch.cat([self.pair_vectors(features, part) for part in parts_of(features)])
         return {**super().vectors(features), Modality.PAIR: pairs}
 
     def pair_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
@@ -190,7 +200,8 @@ class KeywordNetwork(Network, ABC):
         """(B, text_dim) -> (B, bits)."""
 
 
-def _parts(features: Features) -> Iterator[range]:
+def parts_of(features: Features) -> Iterator[range]:
+    """Rows as a network reads them, ``READ`` at a time."""
     return (range(start, min(start + READ, len(features))) for start in range(0, len(features), READ))
 
 

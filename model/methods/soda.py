@@ -35,6 +35,7 @@ from model.label_prompts import (
 )
 from model.likeness import Likeness
 from model.losses import (
+    Attraction,
     agreement,
     balance,
     info_nce,
@@ -304,15 +305,16 @@ class Objective(protocol.Objective):
     def _pair_terms(self, a: Side, b: Side, rows: Tensor) -> dict[str, Tensor]:
         """3.1 on images and label prompts; the same on images and texts that learn together."""
         config, sides = self.config, (a, b)
-        others, similar, overlap = rows[:, None] != rows, self._similar(rows, rows), self.alike.overlap(rows, rows)
+        others, similar = rows[:, None] != rows, self._similar(rows, rows)
+        alike, tau = Attraction.of(self.alike.overlap(rows, rows)), config.temperature
 
         def within(bits: int) -> Tensor:
             own = [self._likelihood(side.codes[bits], side.codes[bits], similar, others) for side in sides]
             return torch.stack(own).mean()
 
         def contrast(bits: int) -> Tensor:
-            own = [overlap_contrast(s.codes[bits], s.codes[bits], overlap, config.temperature) for s in sides]
-            across = overlap_contrast(a.codes[bits], b.codes[bits], overlap, config.temperature)
+            own = [overlap_contrast(s.codes[bits], s.codes[bits], alike, tau) for s in sides]
+            across = overlap_contrast(a.codes[bits], b.codes[bits], alike, tau)
             return across + config.within * torch.stack(own).sum()
 
         def quantised(bits: int) -> Tensor:
@@ -336,7 +338,8 @@ class Objective(protocol.Objective):
         banks = [self.images.of(drawn), *([self.labels.of(drawn)] if config.label_bank else [])]
         some = self.alike.labelled(rows)
         known = torch.isin(rows, some)
-        others, similar, overlap = some[:, None] != some, self._similar(drawn, some), self.alike.overlap(drawn, some)
+        others, similar = some[:, None] != some, self._similar(drawn, some)
+        alike, own_alike = (Attraction.of(self.alike.overlap(one, some)) for one in (drawn, some))
 
         def likelihood(bits: int) -> Tensor:
             targets = [target for bank in banks for target in self._targets(bank.codes[bits])]
@@ -348,8 +351,8 @@ class Objective(protocol.Objective):
 
         def contrast(bits: int) -> Tensor:
             own = text.codes[bits][known]
-            across = [overlap_contrast(bank.codes[bits], own, overlap, config.temperature) for bank in banks]
-            inside = overlap_contrast(own, own, self.alike.overlap(some, some), config.temperature)
+            across = [overlap_contrast(bank.codes[bits], own, alike, config.temperature) for bank in banks]
+            inside = overlap_contrast(own, own, own_alike, config.temperature)
             return torch.stack(across).mean() + config.within * inside
 
         terms = {

@@ -90,7 +90,7 @@ def train(
     _agree(state, run_dir)
     if ranks.rank() == 0:
         _forget(run_dir / "metrics.jsonl", state.progress.epoch)
-    validation_rows, train_rows = validation_rows.to(device), train_rows.to(device)
+    validation_rows, train_rows = (state.network.prepared(rows.to(device)) for rows in (validation_rows, train_rows))
     for epoch in range(state.progress.epoch + 1, recipe.optimiser.epochs + 1):
         started = time.perf_counter()
         stage = next(one for one in stages if epoch <= one.last)

@@ -85,6 +85,16 @@ def test_a_run_that_was_cut_ends_with_the_same_weights(tmp_path: Path, backbone:
 
 
 @pytest.mark.parametrize("overrides", [(), BARE])
+def test_rows_that_were_prepared_are_read_as_they_are_without(backbone: Backbone, overrides: tuple[str, ...]) -> None:
+    network = objective(backbone, *overrides)._borrowed[0]
+    prepared = network.prepared(rows(20, 1))
+    assert (prepared.guesses is None) == bool(overrides)
+    for given, known in ((prepared, rows(20, 1)), (prepared.part(slice(3, 9)), rows(20, 1).part(slice(3, 9)))):
+        found, expected = network.vectors(given), network.vectors(known)
+        assert all(torch.allclose(found[side], expected[side], atol=1e-6) for side in expected)
+
+
+@pytest.mark.parametrize("overrides", [(), BARE])
 def test_its_terms_are_named(backbone: Backbone, overrides: tuple[str, ...]) -> None:
     found = terms(objective(backbone, *overrides))
     assert set(found) == {"contrast", "quantisation"}

@@ -14,7 +14,7 @@ from model.anchors import LEAD_INS, TrueAnchors, class_sentences, spoken
 from model.banks import PairBank
 from model.errors import RecipeError
 from model.hasher import Modality
-from model.losses import overlap_contrast
+from model.losses import Attraction, overlap_contrast
 from model.masks import MaskedCodes, contrast_masks, draw_masks, partial_consistency
 from model.methods import pghmh
 from model.methods.protocol import Features
@@ -127,8 +127,8 @@ def test_the_contrast_acts_across_masks_and_within_each() -> None:
         for mask, own in zip((Modality.PAIR, Modality.TEXT), codes, strict=True)
     )
     lone, both = (contrast_masks(masked, lambda a, b: alike, 0.2, 0.5) for masked in ([one], [one, other]))
-    assert torch.allclose(lone, overlap_contrast(codes[0], codes[0], alike, 0.2))
-    assert torch.allclose(both, lone + overlap_contrast(codes[0], codes[1], alike, 0.2))
+    assert torch.allclose(lone, overlap_contrast(codes[0], codes[0], Attraction.of(alike), 0.2))
+    assert torch.allclose(both, lone + overlap_contrast(codes[0], codes[1], Attraction.of(alike), 0.2))
 
 
 def test_fresh_codes_of_any_mask_are_compared_with_the_pairs_of_the_bank(backbone: Backbone) -> None:

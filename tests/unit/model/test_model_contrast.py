@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.losses import expected_sharing, info_nce, label_overlap, overlap_contrast, share_label
+from model.losses import Attraction, expected_sharing, info_nce, label_overlap, overlap_contrast, share_label
 
 LABELS = st.integers(1, 5).flatmap(
     lambda classes: st.lists(st.lists(st.booleans(), min_size=classes, max_size=classes), min_size=1, max_size=6)
@@ -20,6 +20,10 @@ def vectors(count: int, seed: int = 0, dim: int = 4) -> Tensor:
 
 def weights(rows: int, seed: int = 0) -> Tensor:
     return torch.rand(rows, rows, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def contrast(a: Tensor, b: Tensor, overlap: Tensor, temperature: float) -> Tensor:
+    return overlap_contrast(a, b, Attraction.of(overlap), temperature)
 
 
 def literal(a: Tensor, b: Tensor, overlap: Tensor, temperature: float) -> float:
@@ -91,28 +95,28 @@ def test_overlap_is_symmetric_and_positive_where_a_label_is_shared(rows: list[li
 @given(st.integers(2, 7), SEEDS, st.floats(0.05, 1))
 def test_with_the_identity_it_is_info_nce(count: int, seed: int, temperature: float) -> None:
     a, b = vectors(count, seed), vectors(count, seed + 1)
-    found = overlap_contrast(a, b, torch.eye(count, dtype=torch.float64), temperature)
+    found = contrast(a, b, torch.eye(count, dtype=torch.float64), temperature)
     assert found.item() == pytest.approx(info_nce(a, b, temperature).item())
 
 
 @given(st.integers(1, 6), SEEDS)
 def test_it_is_its_formula(count: int, seed: int) -> None:
     a, b, overlap = vectors(count, seed), vectors(count, seed + 1), weights(count, seed)
-    assert overlap_contrast(a, b, overlap, 0.3).item() == pytest.approx(literal(a, b, overlap, 0.3))
+    assert contrast(a, b, overlap, 0.3).item() == pytest.approx(literal(a, b, overlap, 0.3))
 
 
 @given(st.integers(1, 6), SEEDS)
 def test_exchanging_the_sides_changes_nothing(count: int, seed: int) -> None:
     a, b, overlap = vectors(count, seed), vectors(count, seed + 1), weights(count, seed)
-    found = overlap_contrast(a, b, overlap, 0.3)
-    assert overlap_contrast(b, a, overlap.T, 0.3).item() == pytest.approx(found.item())
+    found = contrast(a, b, overlap, 0.3)
+    assert contrast(b, a, overlap.T, 0.3).item() == pytest.approx(found.item())
 
 
 @given(st.permutations(range(5)), SEEDS)
 def test_the_order_of_the_rows_changes_nothing(order: list[int], seed: int) -> None:
     a, b, overlap = vectors(5, seed), vectors(5, seed + 1), weights(5, seed)
-    found = overlap_contrast(a, b, overlap, 0.3)
-    moved = overlap_contrast(a[order], b[order], overlap[order][:, order], 0.3)
+    found = contrast(a, b, overlap, 0.3)
+    moved = contrast(a[order], b[order], overlap[order][:, order], 0.3)
     assert moved.item() == pytest.approx(found.item())
 
 
@@ -121,8 +125,8 @@ def test_neither_the_length_of_a_vector_nor_the_scale_of_the_weights_matters(
     seed: int, length: float, scale: float
 ) -> None:
     a, b, overlap = vectors(4, seed), vectors(4, seed + 1), weights(4, seed) + 0.1
-    found = overlap_contrast(a, b, overlap, 0.3)
-    assert overlap_contrast(length * a, b, scale * overlap, 0.3).item() == pytest.approx(found.item())
+    found = contrast(a, b, overlap, 0.3)
+    assert contrast(length * a, b, scale * overlap, 0.3).item() == pytest.approx(found.item())
 
 
 @given(SEEDS)
@@ -130,16 +134,16 @@ def test_a_row_of_zeros_takes_no_part(seed: int) -> None:
     """It attracts nothing and counts in no mean; it stays among what the others are told from."""
     a, b, overlap = vectors(4, seed), vectors(4, seed + 1), weights(4, seed) + 0.1
     overlap[2], overlap[:, 2] = 0, 0
-    found = overlap_contrast(a, b, overlap, 0.3)
+    found = contrast(a, b, overlap, 0.3)
     assert found.item() == pytest.approx(literal(a, b, overlap, 0.3))
     attracted = a.clone()
     attracted[2] *= 5
-    assert overlap_contrast(attracted, b, overlap, 0.3).item() == pytest.approx(found.item())
+    assert contrast(attracted, b, overlap, 0.3).item() == pytest.approx(found.item())
 
 
 def test_with_no_weight_at_all_it_is_zero_with_a_zero_gradient() -> None:
     a = vectors(3).requires_grad_()
-    loss = overlap_contrast(a, vectors(3, 1), torch.zeros(3, 3, dtype=torch.float64), 0.3)
+    loss = contrast(a, vectors(3, 1), torch.zeros(3, 3, dtype=torch.float64), 0.3)
     loss.backward()
     assert loss == 0
     assert a.grad is not None
@@ -150,8 +154,8 @@ def test_it_is_lowest_where_the_softmax_is_the_weights() -> None:
     two = torch.eye(2, dtype=torch.float64)
     rows = two.repeat_interleave(2, 0)  # two classes of two items each
     alike = rows @ rows.T
-    near = overlap_contrast(rows, rows, alike, 0.05)
-    far = overlap_contrast(rows, rows.roll(1, 0), alike, 0.05)
+    near = contrast(rows, rows, alike, 0.05)
+    far = contrast(rows, rows.roll(1, 0), alike, 0.05)
     assert near.item() == pytest.approx(torch.tensor(2.0).log().item(), abs=1e-6)
     assert far > near + 1
 
@@ -161,4 +165,4 @@ def test_its_gradient_is_that_of_finite_differences(count: int) -> None:
     overlap = weights(count)
     overlap[0] = 0
     a, b = vectors(count).requires_grad_(), vectors(count, 1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, b: overlap_contrast(a, b, overlap, 0.3), (a, b))
+    assert torch.autograd.gradcheck(lambda a, b: contrast(a, b, overlap, 0.3), (a, b))
