@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from model.errors import RecipeError, TrainingDiverged
 from model.items import ItemArchive
 from model.training import sweep as sweeping
+from model.training.contest import competitors
 from model.training.pipeline import prepare
 from model.training.recipe import load_recipe, parse_recipe, shipped_recipes
 from model.training.sweep import (
@@ -43,6 +44,11 @@ def trial(score: float, values: dict[str, float], *, seed: int = 0, epochs: int 
 
 def test_the_recipe_itself_is_tried_first() -> None:
     assert next(iter(settings_of(read_space("dsph"), 5))) == {}
+
+
+def test_every_competitor_that_has_epochs_has_a_space() -> None:
+    trained = {name for name in competitors() if not load_recipe(name).closed_form}
+    assert trained - set(SPACES) == {"baseline-pair"}  # trained as `baseline` is
 
 
 def test_a_larger_sweep_begins_with_the_settings_of_a_smaller_one() -> None:
