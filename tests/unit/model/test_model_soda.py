@@ -173,12 +173,12 @@ def test_a_batch_without_labels_changes_nothing_it_should_not(backbone: Backbone
     if stage:
         made.begin_stage(1)
     found = terms(made)
-    assert set(found) == ({"gap", "quantisation", "balance"} if keep and stage else {"likelihood"})
+    assert set(found) == ({"gap", "quantisation", "balance", "info_nce"} if keep and stage else {"likelihood"})
     torch.stack(list(found.values())).sum().backward()
 
 
 def test_with_every_weight_at_zero_nothing_is_learned(backbone: Backbone) -> None:
-    made, _ = objective(backbone, [f"config.{name}=0" for name in soda.WEIGHTS.values()])
+    made, _ = objective(backbone, [f"config.{name}=0" for name in (*soda.WEIGHTS.values(), "info_nce")])
     for _ in range(2):
         assert {name: term.item() for name, term in terms(made).items()} == {"likelihood": 0}
         made.begin_stage(1)

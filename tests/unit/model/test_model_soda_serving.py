@@ -306,5 +306,6 @@ def test_the_shipped_recipes_are_of_the_specification(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.config.bits == (16, 32, 64, 128)
     assert (recipe.config.label_prompt, recipe.config.image_rate) == ("joined", 0.0)
-    assert (recipe.config.w_g, recipe.config.w_q, recipe.config.w_b) == (0.1, 0.1, 0.01)
+    weights = (recipe.config.w_g, recipe.config.w_q, recipe.config.w_b)
+    assert (weights == (0.1, 0.1, 0.01)) == (name != "soda")  # whose weights a sweep found
     assert bool(recipe.config.tuned_blocks) == (name == "soda-tuned")

@@ -86,7 +86,7 @@ def test_sixty_four_pairs_are_learned_by_heart(tmp_path: Path, backbone: Backbon
     """Acceptance test 7."""
     few = rows(64, 5, noise=1.0)
     values = ["config.dropout=0", "config.bits=[32]", "selection.bits=32", "selection.every=60", "optimiser.epochs=60"]
-    recipe = load_recipe("soda", [*SMALL, *values, *overrides])
+    recipe = load_recipe("soda", [*SMALL, *values, "optimiser.rate=3e-3", *overrides])
     trained, _ = run(tmp_path, recipe, backbone, few, few)
     assert validate(trained.network, few, few, 32).seen > 0.98
 
