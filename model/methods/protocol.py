@@ -31,9 +31,7 @@ class Features:
     labels: Tensor | None  # (N, C) multi-hot float; a row of zeros is an unlabelled item
     states: States | None = None  # of the same items, for networks that read inside a tower
     ids: Sequence[str] = ()  # of the items, for messages
-    guesses: Mapping[Modality, Tensor] | None = (
-        None  # (N, C) classes guessed of each side, where ``prepared`` made them
-    )
+    guesses: Mapping[Modality, Tensor] | None = None  # (N, C) of classes, where ``prepared`` made them
 
     def __len__(self) -> int:
         return len(self.images)
