@@ -39,7 +39,8 @@ def test_everything_is_measured_and_shown(
     assert run(monkeypatch, "--bits", "16", "--items", "3", "--json") == 0
     measured = json.loads(capsys.readouterr().out)
     assert (measured["artifact"], measured["items"], measured["threads"]) == ("small", 3, 2)
-    assert all(one["same_bits"] for one in measured["forwards"]["text"])
+    assert [one["size"] for one in measured["forwards"]["text"]] == [1, 2]
+    assert measured["forwards"]["text"][0]["same_bits"]  # of two together that is up to the processor
     assert 0 <= measured["bulk"]["image"]["fast_flips_per_million"] < 500_000
     assert measured["bulk"]["text"]["canonical_per_s"] > 0
     headings, rows = as_table(measured)

@@ -59,6 +59,6 @@ def test_a_sweep_goes_on_where_it_was(home: Path, swept: Result, monkeypatch: py
 
 
 def test_a_recipe_without_a_space_is_refused_by_name(home: Path) -> None:
-    result = sweep(home, recipe="pghmh-lite")
+    result = sweep(home, recipe="baseline-pair")
     assert result.exit_code != 0
     assert "expected a space for one of dnph" in str(result.exception)
