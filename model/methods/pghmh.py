@@ -368,12 +368,12 @@ class Objective(protocol.Objective):
             rows = drawn[mask][known]
             if not len(rows):
                 continue
-            overlap = Attraction.of(self._overlap(rows, rows))
+            alike = Attraction.of(self._overlap(rows, rows))
             if look.image is not None and look.text is not None:
-                found["align"].append(overlap_contrast(look.image[known], look.text[known], overlap, tau))
+                found["align"].append(overlap_contrast(look.image[known], look.text[known], alike, tau))
             if config.anchor:
                 anchor = self.true_anchors(rows) if look.anchor is None else look.anchor[known]
-                found["anchor"].append(overlap_contrast(self.projection(look.fused)[known], anchor, overlap, tau))
+                found["anchor"].append(overlap_contrast(self.projection(look.fused)[known], anchor, alike, tau))
             if look.guess is not None:
                 found["classes"].append(binary_cross_entropy_with_logits(look.guess[known], labels[rows]))
         return {name: getattr(config, name) * torch.stack(some).mean() for name, some in found.items() if some}

@@ -2,12 +2,19 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tiny_clip
+import torch
+from torch import Tensor
 
 import app.cli
 from app.bench.encode import as_table
+from encoders.forward import Rows, forward_chunk
+from encoders.registry import load_backbone
 from model import speed
 from model.items import ItemArchive
 from model.training.pipeline import Folders, train_artifact
@@ -45,6 +52,19 @@ def test_everything_is_measured_and_shown(
     assert measured["bulk"]["text"]["canonical_per_s"] > 0
     headings, rows = as_table(measured)
     assert {len(row) for row in rows} == {len(headings)}
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_size_has_the_same_bits_where_all_its_rows_have_them(monkeypatch: pytest.MonkeyPatch, differs: bool) -> None:
+    def forward(read: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int, device: torch.device) -> Rows:
+        rows = np.concatenate([forward_chunk(read, one, 1, device) for one in inputs.split(1)])
+        rows[-1, -1] += differs and chunk > 1
+        return rows
+
+    for name, value in (("forward_chunk", forward), ("SIZES", (1, 2)), ("INPUTS", 2)):
+        monkeypatch.setattr(speed, name, value)
+    found = speed.sweep_texts(load_backbone(tiny_clip.BACKBONE, "cpu"), ["a dog", "a tree"], lambda sizes: None)
+    assert [(one.size, one.same_bits) for one in found] == [(1, True), (2, not differs)]
 
 
 def test_a_precision_that_there_is_not_is_refused(
