@@ -87,7 +87,8 @@ def _cell(
         if (cell.entry, cell.row, cell.mode) == (name, row, mode) and {one.bits for one in cell.figures} == {*lengths}:
             return cell
     artifact = trained_entry(settings, archive, recipe)
-    total = len(lengths) * sum(map(len, evaluated_items(archive, recipe.captions)))
+    rounds = 1 if mode is Mode.SERVED else len(lengths)
+    total = rounds * sum(map(len, evaluated_items(archive, recipe.captions)))
     with progress(f"{row}, seed {recipe.seed}: {mode} codes", total) as advance:
         places = Places(settings.device, settings.home / "cache")
         if mode is Mode.SERVED:

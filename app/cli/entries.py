@@ -22,28 +22,29 @@ def lone_outcomes(
     from model.evaluation.compare import measure, read_outcome
     from model.training.contest import entry_name
 
-    name = entry_name(recipe, archive)
-    found = []
-    for length in lengths:
-        path = entries_folder(settings, archive) / "outcomes" / f"{name}-{length}.json"
-        outcome = read_outcome(path)
-        if outcome is None:
-            artifact = trained_entry(settings, archive, recipe)
-            total = sum(map(len, evaluated_items(archive, recipe.captions)))
-            with progress(f"{recipe.name}, seed {recipe.seed}: codes of {length} bits", total) as advance:
-                outcome = measure(
-                    artifact,
-                    archive,
-                    length,
-                    recipe.seed,
-                    recipe.captions,
-                    device=settings.device,
-                    cache=settings.home / "cache",
-                    advance=advance,
-                )
-            outcome.write(path)
-        found.append(outcome)
-    return found
+    name, folder = entry_name(recipe, archive), entries_folder(settings, archive) / "outcomes"
+    paths = {length: folder / f"{name}-{length}.json" for length in lengths}
+    found = {length: outcome for length, path in paths.items() if (outcome := read_outcome(path)) is not None}
+    missing = [length for length in lengths if length not in found]
+    if missing:
+        artifact = trained_entry(settings, archive, recipe)
+        total = sum(map(len, evaluated_items(archive, recipe.captions)))
+        listed = ", ".join(map(str, missing))
+        with progress(f"{recipe.name}, seed {recipe.seed}: codes of {listed} bits", total) as advance:
+            measured = measure(
+                artifact,
+                archive,
+                missing,
+                recipe.seed,
+                recipe.captions,
+                device=settings.device,
+                cache=settings.home / "cache",
+                advance=advance,
+            )
+        for outcome in measured:
+            outcome.write(paths[outcome.bits])
+            found[outcome.bits] = outcome
+    return [found[length] for length in lengths]
 
 
 def trained_entry(settings: "Settings", archive: "ItemArchive", recipe: "Recipe") -> Path:

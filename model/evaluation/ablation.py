@@ -17,7 +17,7 @@ from typing import Any
 from model.artifact import load_hasher
 from model.durable import replacing
 from model.errors import ArchiveError
-from model.evaluation.codes import CodeSet, encode_codes
+from model.evaluation.codes import CodeSet, encode_lengths
 from model.evaluation.oracle import Prompts, encode_oracle_codes
 from model.evaluation.published.encoder import load_published
 from model.evaluation.results import evaluate_codes
@@ -91,9 +91,8 @@ def measure_served(
     variant = read_manifest(artifact).data["captions"]
 
     def sets() -> Iterator[CodeSet]:
-        for bits in lengths:
-            hasher = load_hasher(artifact, bits, places.device, places.cache)
-            codes = encode_codes(hasher, archive, captions=variant, advance=advance)
+        hashers = [load_hasher(artifact, bits, places.device, places.cache) for bits in lengths]
+        for codes in encode_lengths(hashers, archive, captions=variant, advance=advance):
             yield codes
             if Modality.PAIR in codes.database:
                 yield codes.paired()

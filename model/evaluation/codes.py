@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from itertools import product
 from typing import Self
 
@@ -106,19 +107,37 @@ def encode_codes(
     Raises:
         ArchiveError: the data set has no query split, no labels, or no item of a side could be encoded.
     """
+    (codes,) = encode_lengths([hasher], archive, captions=captions, workers=workers, advance=advance)
+    return codes
 
-    def encode(items: Sequence[Item], images: Sequence[Image], texts: Sequence[str]) -> dict[Modality, EncodedBatch]:
-        batches = {Modality.IMAGE: hasher.encode_images(images), Modality.TEXT: hasher.encode_texts(texts)}
-        if Modality.PAIR in hasher.modalities:
-            batches[Modality.PAIR] = hasher.encode_pairs(images, texts)
-        return batches
 
-    return encode_with(encode, hasher.bits, Protocol.LONE, archive, captions=captions, workers=workers, advance=advance)
+def encode_lengths(
+    hashers: Sequence[Hasher],
+    archive: ItemArchive,
+    *,
+    captions: str | None = None,
+    workers: int = 2,
+    advance: Callable[[int], None] = lambda items: None,
+) -> list[CodeSet]:
+    """``encode_codes`` by one model at several lengths: each item is decoded once.
+
+    With a cache, the hashers also share all that lies before their heads.
+    """
+    encodes = [(hasher.bits, partial(_encode_lone, hasher)) for hasher in hashers]
+    return encode_with(encodes, Protocol.LONE, archive, captions=captions, workers=workers, advance=advance)
+
+
+def _encode_lone(
+    hasher: Hasher, items: Sequence[Item], images: Sequence[Image], texts: Sequence[str]
+) -> dict[Modality, EncodedBatch]:
+    batches = {Modality.IMAGE: hasher.encode_images(images), Modality.TEXT: hasher.encode_texts(texts)}
+    if Modality.PAIR in hasher.modalities:
+        batches[Modality.PAIR] = hasher.encode_pairs(images, texts)
+    return batches
 
 
 def encode_with(
-    encode: Encode,
-    bits: int,
+    encodes: Sequence[tuple[int, Encode]],
     protocol: Protocol,
     archive: ItemArchive,
     *,
@@ -126,13 +145,17 @@ def encode_with(
     workers: int,
     advance: Callable[[int], None],
     shard: int = SHARD,
-) -> CodeSet:
-    """``encode_codes`` with any encoder of ``shard`` items a call; images are decoded by ``workers`` threads."""
+) -> list[CodeSet]:
+    """``encode_lengths`` with any encoders of ``shard`` items a call, each with its code length.
+
+    Images are decoded by ``workers`` threads.
+    """
     captions = captions or archive.info.captions[0]
     sides = evaluated_items(archive, captions)
     skipped: list[Skipped] = []
+    encoders = [encode for _, encode in encodes]
     queries, database = (
-        _encode_side(_shards(side, shard), archive, captions, encode, skipped, workers, advance) for side in sides
+        _encode_side(_shards(side, shard), archive, captions, encoders, skipped, workers, advance) for side in sides
     )
     if not queries.items or not database.items:
         raise ArchiveError(
@@ -140,22 +163,26 @@ def encode_with(
             f"that cannot; the first, {skipped[0].id}: {skipped[0].reason}"
         )
     names = archive.info.class_names
-    return CodeSet(
-        bits=bits,
-        protocol=protocol,
-        captions=captions,
-        queries=queries.codes,
-        database=database.codes,
-        query_labels=multi_hot(queries.items, names).astype(np.bool_),
-        database_labels=multi_hot(database.items, names).astype(np.bool_),
-        unseen=np.array([item.split != "train" for item in database.items]),
-        order=np.array([item.order for item in database.items], dtype=np.int64),
-        query_ids=tuple(item.id for item in queries.items),
-        database_ids=tuple(item.id for item in database.items),
-        query_margins=queries.margins,
-        database_margins=database.margins,
-        skipped=tuple(skipped),
-    )
+    query_labels, database_labels = (multi_hot(side.items, names).astype(np.bool_) for side in (queries, database))
+    return [
+        CodeSet(
+            bits=bits,
+            protocol=protocol,
+            captions=captions,
+            queries=query.codes,
+            database=target.codes,
+            query_labels=query_labels,
+            database_labels=database_labels,
+            unseen=np.array([item.split != "train" for item in database.items]),
+            order=np.array([item.order for item in database.items], dtype=np.int64),
+            query_ids=tuple(item.id for item in queries.items),
+            database_ids=tuple(item.id for item in database.items),
+            query_margins=query.margins,
+            database_margins=target.margins,
+            skipped=tuple(skipped),
+        )
+        for (bits, _), query, target in zip(encodes, queries.lengths, database.lengths, strict=True)
+    ]
 
 
 def evaluated_items(archive: ItemArchive, captions: str) -> tuple[Sequence[Item], Sequence[Item]]:
@@ -187,10 +214,17 @@ def evaluated_captions(archive: ItemArchive) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    items: Sequence[Item]
+class _Encoded:
+    """All items of a side at one length."""
+
     codes: dict[Modality, NDArray[np.uint8]]
     margins: dict[Modality, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    items: Sequence[Item]
+    lengths: Sequence[_Encoded]
 
 
 def _shards(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
@@ -201,29 +235,32 @@ def _encode_side(
     shards: Iterator[Sequence[Item]],
     archive: ItemArchive,
     captions: str,
-    encode: Encode,
+    encoders: Sequence[Encode],
     skipped: list[Skipped],
     workers: int,
     advance: Callable[[int], None],
 ) -> _Side:
-    def encode_shard(shard: Sequence[Item]) -> tuple[list[Item], list[Skipped], Mapping[Modality, EncodedBatch]]:
+    def encode_shard(shard: Sequence[Item]) -> tuple[list[Item], list[Skipped], list[Mapping[Modality, EncodedBatch]]]:
         items, images, bad = _decode(archive, shard)
-        return items, bad, encode(items, images, [caption(item, captions) for item in items]) if items else {}
+        texts = [caption(item, captions) for item in items]
+        return items, bad, [encode(items, images, texts) for encode in encoders] if items else []
 
     encoded: list[Item] = []
-    batches: list[Mapping[Modality, EncodedBatch]] = []
+    shares: list[list[Mapping[Modality, EncodedBatch]]] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        for items, bad, batch in pool.map(encode_shard, shards):
+        for items, bad, batches in pool.map(encode_shard, shards):
             encoded += items
             skipped += bad
             if items:
-                batches.append(batch)
+                shares.append(batches)
             advance(len(items) + len(bad))
-    modalities = batches[0] if batches else ()
-    return _Side(
-        tuple(encoded),
-        {modality: np.concatenate([batch[modality].codes for batch in batches]) for modality in modalities},
-        {modality: np.concatenate([batch[modality].margins for batch in batches]) for modality in modalities},
+    return _Side(tuple(encoded), [_joined(batches) for batches in zip(*shares, strict=True)])
+
+
+def _joined(batches: Sequence[Mapping[Modality, EncodedBatch]]) -> _Encoded:
+    whole = {side: EncodedBatch.joined([batch[side] for batch in batches]) for side in batches[0]}
+    return _Encoded(
+        {side: batch.codes for side, batch in whole.items()}, {side: batch.margins for side, batch in whole.items()}
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.artifact import load_hasher
 from model.durable import replacing
-from model.evaluation.codes import CodeSet, Protocol, encode_codes, evaluated_items
+from model.evaluation.codes import CodeSet, Protocol, encode_lengths, evaluated_items
 from model.evaluation.figures import Figures
 from model.evaluation.label_only import fit_label_coder
 from model.evaluation.results import Result, evaluate_codes
@@ -64,21 +64,24 @@ def read_outcome(path: Path) -> Outcome | None:
 def measure(
     artifact: Path,
     archive: ItemArchive,
-    bits: int,
+    lengths: Sequence[int],
     seed: int,
     captions: str,
     *,
     device: str,
     cache: Path,
     advance: Advance,
-) -> Outcome:
-    """Encode query and database items through the artifact's ``Hasher`` and score them."""
-    codes = encode_codes(load_hasher(artifact, bits, device, cache), archive, captions=captions, advance=advance)
-    results = [evaluate_codes(codes)]
-    if Modality.PAIR in codes.database:
-        results.append(evaluate_codes(codes.paired()))
-    rate = encode_rate(load_hasher(artifact, bits, device), archive, archive.select(("query",))[:TIMED], captions)
-    return Outcome(bits, seed, read_manifest(artifact).training["seconds"], rate, _scores(results))
+) -> list[Outcome]:
+    """Encode query and database items through the artifact's ``Hasher`` of each length, and score them.
+
+    Encoding is timed at the last length: before the heads all do the same.
+    """
+    hashers = [load_hasher(artifact, bits, device, cache) for bits in lengths]
+    sets = encode_lengths(hashers, archive, captions=captions, advance=advance)
+    uncached = load_hasher(artifact, lengths[-1], device)
+    rate = encode_rate(uncached, archive, archive.select(("query",))[:TIMED], captions)
+    train_s = read_manifest(artifact).training["seconds"]
+    return [Outcome(codes.bits, seed, train_s, rate, _lone_and_paired(codes)) for codes in sets]
 
 
 def measure_label_only(archive: ItemArchive, bits: int, seed: int, captions: str) -> Outcome:
@@ -126,6 +129,13 @@ def encode_rate(hasher: Hasher, archive: ItemArchive, items: Sequence[Item], cap
     hasher.encode_images(images)
     hasher.encode_texts(texts)
     return len(items) / (time.perf_counter() - started)
+
+
+def _lone_and_paired(codes: CodeSet) -> list[Score]:
+    results = [evaluate_codes(codes)]
+    if Modality.PAIR in codes.database:
+        results.append(evaluate_codes(codes.paired()))
+    return _scores(results)
 
 
 def _scores(results: Sequence[Result]) -> list[Score]:

@@ -101,9 +101,8 @@ def encode_oracle_codes(
         labels = multi_hot(sources, archive.info.class_names).astype(np.bool_)
         return encoder.encode_labelled(images, texts, labels & (prompts is not Prompts.NONE))
 
-    return encode_with(
-        encode,
-        encoder.bits,
+    (codes,) = encode_with(
+        [(encoder.bits, encode)],
         Protocol.ORACLE,
         archive,
         captions=variant,
@@ -111,6 +110,7 @@ def encode_oracle_codes(
         advance=advance,
         shard=encoder.company,
     )
+    return codes
 
 
 def _told(sides: tuple[Sequence[Item], Sequence[Item]], prompts: Prompts) -> dict[str, Item]:

@@ -12,12 +12,12 @@ from tiny_home import make_archive
 
 from model.errors import ArchiveError, ModalityError, OracleError
 from model.evaluation import oracle
-from model.evaluation.codes import CodeSet, Protocol, encode_codes, evaluated_captions
+from model.evaluation.codes import CodeSet, Protocol, encode_codes, encode_lengths, evaluated_captions, evaluated_items
 from model.evaluation.oracle import encode_oracle_codes, load_oracle
 from model.evaluation.results import as_json, as_table, evaluate_codes, rankings
 from model.fake import FakeHasher
 from model.hasher import EncodedBatch, Modality
-from model.items import ItemArchive
+from model.items import Item, ItemArchive
 
 LONE = ["image_to_image", "image_to_text", "text_to_image", "text_to_text"]
 PAIRED = ["image_to_pair", "pair_to_image", "pair_to_pair", "pair_to_text", "text_to_pair"]
@@ -69,6 +69,32 @@ def test_codes_come_from_the_hasher_row_for_row(codes: CodeSet, tiny: ItemArchiv
     assert (codes.protocol, codes.captions, codes.skipped) == (Protocol.LONE, "title", ())
     assert codes.database[Modality.IMAGE].shape == (40, 2)
     assert codes.database_labels.shape == (40, 3)
+
+
+def test_several_lengths_are_the_codes_of_each_alone(tiny: ItemArchive) -> None:
+    hashers = [FakeHasher(bits) for bits in (16, 64)]
+    for several, alone in zip(
+        encode_lengths(hashers, tiny), [encode_codes(hasher, tiny) for hasher in hashers], strict=True
+    ):
+        assert several.bits == alone.bits
+        for side in (Modality.IMAGE, Modality.TEXT):
+            assert np.array_equal(several.queries[side], alone.queries[side])
+            assert np.array_equal(several.database[side], alone.database[side])
+            assert np.array_equal(several.database_margins[side], alone.database_margins[side])
+
+
+def test_an_item_is_read_once_for_all_lengths(tiny: ItemArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    real = ItemArchive.read_image
+
+    def recorded(archive: ItemArchive, item: Item) -> bytes:
+        read.append(item.id)
+        return real(archive, item)
+
+    monkeypatch.setattr(ItemArchive, "read_image", recorded)
+    queries, database = evaluated_items(tiny, "title")
+    encode_lengths([FakeHasher(16), FakeHasher(64)], tiny)
+    assert sorted(read) == sorted(item.id for item in (*queries, *database))
 
 
 def test_captions_choose_the_text(tiny: ItemArchive) -> None:
