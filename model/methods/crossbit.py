@@ -129,17 +129,18 @@ class Network(protocol.ReadingNetwork):
         """(B, width) of some rows, by their guesses where they have them."""
         if features.guesses is None:
             return super().image_vectors(features, rows)
-        places = list(rows)
-        read = shared(lambda inputs, guesses: self.join(self.image, inputs, guesses))
-        return read(features.images[places], features.guesses[Modality.IMAGE][places])
+        return self._guessed_vectors(self.image, features.images, features.guesses[Modality.IMAGE], rows)
 
     def text_vectors(self, features: Features, rows: Sequence[int]) -> Tensor:
         """(B, width) of some rows, by their guesses where they have them."""
         if features.guesses is None:
             return super().text_vectors(features, rows)
+        return self._guessed_vectors(self.text, features.texts, features.guesses[Modality.TEXT], rows)
+
+    def _guessed_vectors(self, side: Side, inputs: Tensor, guesses: Tensor, rows: Sequence[int]) -> Tensor:
         places = list(rows)
-        read = shared(lambda inputs, guesses: self.join(self.text, inputs, guesses))
-        return read(features.texts[places], features.guesses[Modality.TEXT][places])
+        read = shared(lambda own, guessed: self.join(side, own, guessed))
+        return read(inputs[places], guesses[places])
 
     def read_images(self, inputs: Tensor) -> Tensor:
         """Features -> vectors."""
