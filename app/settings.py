@@ -149,6 +149,9 @@ class Settings(BaseSettings):
     cuda_memory_share: float = Field(default=1.0, gt=0, le=1)
     """Share of a GPU's memory that this process may take; what needs more is encoded in smaller forwards, or fails."""
 
+    train_threads: int = Field(default=1, ge=1, le=1024)
+    """Threads of one training on a CPU; the same seed ends elsewhere with another number, by what rounding does."""
+
     engine: Engine = "auto"
     """Hamming search engine; every engine gives the same answers. ``auto``: the compiled kernel, faiss without it."""
 

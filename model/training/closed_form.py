@@ -9,9 +9,11 @@ from typing import Any
 from model.methods.protocol import Features, Fit
 from model.training.recipe import Recipe
 from model.training.run import Trained, claim_run
+from model.training.threads import training_threads
 from model.training.validation import validate
 
 
+@training_threads()
 def solve(
     fit: Fit,
     recipe: Recipe,

@@ -25,6 +25,7 @@ from model.training.features import Inside, Progress, ReadFeatures, fill_cache, 
 from model.training.methods import trained_module
 from model.training.recipe import Recipe
 from model.training.run import EpochReport, Trained, new_network, train
+from model.training.threads import train_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ def _manifest(
             "validation_map": trained.best_score,
             "validation_directions": [f"{query}_to_{target}" for query, target in trained.network.selects],
             "device": backbone.device.type,
+            "threads": train_threads(),
             "seconds": round(trained.seconds, 3),
         },
     )

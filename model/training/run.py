@@ -24,6 +24,7 @@ from model.training.checkpoint import Progress, TrainingState
 from model.training.methods import trained_module
 from model.training.optimiser import clip, gradients, learning_rate, make_optimiser, set_rate
 from model.training.recipe import Recipe
+from model.training.threads import training_threads
 from model.training.validation import ValidationScore, validate
 
 LISTED = 20  # items in a message
@@ -56,6 +57,7 @@ class Trained:
     seconds: float  # of learning from cached features, over all sittings of the run
 
 
+@training_threads()
 def train(
     recipe: Recipe,
     run_dir: Path,

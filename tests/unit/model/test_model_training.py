@@ -91,6 +91,28 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert not equal(one, other)
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("", 1), ("2", 2)])
+def test_it_trains_in_as_many_threads_as_asked(
+    tmp_path: Path, asked: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CROSSBIT_TRAIN_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("CROSSBIT_TRAIN_THREADS", asked)
+    found: set[int] = set()
+    train(
+        recipe := load_recipe("baseline", SMALL),
+        tmp_path,
+        new_network(recipe, TOWERS, CLASSES),
+        rows(48, 0),
+        rows(18, 1),
+        identity={},
+        device=torch.device("cpu"),
+        report=lambda _: found.add(torch.get_num_threads()),
+    )
+    assert found == {threads}
+    assert torch.get_num_threads() == 1  # what codes are made with
+
+
 @pytest.mark.parametrize("killed_after", [1, 2, 3])
 def test_a_killed_run_ends_like_one_that_was_not(
     tmp_path: Path, killed_after: int, monkeypatch: pytest.MonkeyPatch
