@@ -169,17 +169,38 @@ def load_hasher(
     Raises:
         ArtifactError: missing, without this length, or its files are not those of its fingerprint.
     """
+    (hasher,) = load_hashers(folder, [bits], device, cache_dir, fast=fast)
+    return hasher
+
+
+def load_hashers(
+    folder: Path,
+    lengths: Sequence[int],
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    *,
+    fast: FastPath | None = None,
+) -> list[ArtifactHasher]:
+    """``load_hasher`` at several lengths: one network, and one cache of all that lies before its heads.
+
+    Raises:
+        ArtifactError: missing, without one of the lengths, or its files are not those of its fingerprints.
+    """
     manifest = read_manifest(folder)
-    if bits not in manifest.lengths:
-        raise ArtifactError(f"{manifest.name} has codes of {manifest.lengths} bits, found a request for {bits}")
+    for bits in lengths:
+        if bits not in manifest.lengths:
+            raise ArtifactError(f"{manifest.name} has codes of {manifest.lengths} bits, found a request for {bits}")
     backbone = load_backbone(manifest.backbone, device)
     network, weights = _load_network(folder, manifest, backbone)
-    checked = _checked_fingerprint(manifest, path_fingerprint(backbone), bits, weights)
-    own = checked if fast is None else _fingerprint(manifest, path_fingerprint(backbone, fast), bits, weights)
+    canonical = path_fingerprint(backbone)
+    own = {bits: _checked_fingerprint(manifest, canonical, bits, weights) for bits in lengths}
+    if fast is not None:
+        path = path_fingerprint(backbone, fast)
+        own = {bits: _fingerprint(manifest, path, bits, weights) for bits in lengths}
     encoder = network_encoder(network, backbone, cache_dir, fast)
     pairs = pair_encoder(network, backbone, encoder, cache_dir)
     keywords = keyword_encoder(network, backbone, encoder, cache_dir, fast)
-    return ArtifactHasher(network, encoder, bits, own, pairs, keywords)
+    return [ArtifactHasher(network, encoder, bits, own[bits], pairs, keywords) for bits in lengths]
 
 
 def network_encoder(

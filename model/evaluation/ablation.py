@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from model.artifact import load_hasher
+from model.artifact import load_hashers
 from model.durable import replacing
 from model.errors import ArchiveError
 from model.evaluation.codes import CodeSet, encode_lengths
@@ -91,7 +91,7 @@ def measure_served(
     variant = read_manifest(artifact).data["captions"]
 
     def sets() -> Iterator[CodeSet]:
-        hashers = [load_hasher(artifact, bits, places.device, places.cache) for bits in lengths]
+        hashers = load_hashers(artifact, lengths, places.device, places.cache)
         for codes in encode_lengths(hashers, archive, captions=variant, advance=advance):
             yield codes
             if Modality.PAIR in codes.database:

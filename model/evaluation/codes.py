@@ -119,10 +119,7 @@ def encode_lengths(
     workers: int = 2,
     advance: Callable[[int], None] = lambda items: None,
 ) -> list[CodeSet]:
-    """``encode_codes`` by one model at several lengths: each item is decoded once.
-
-    With a cache, the hashers also share all that lies before their heads.
-    """
+    """``encode_codes`` by one model at several lengths (``load_hashers``): each item is decoded once."""
     encodes = [(hasher.bits, partial(_encode_lone, hasher)) for hasher in hashers]
     return encode_with(encodes, Protocol.LONE, archive, captions=captions, workers=workers, advance=advance)
 

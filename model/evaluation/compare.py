@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.artifact import load_hasher
+from model.artifact import load_hasher, load_hashers
 from model.durable import replacing
 from model.evaluation.codes import CodeSet, Protocol, encode_lengths, evaluated_items
 from model.evaluation.figures import Figures
@@ -76,8 +76,7 @@ def measure(
 
     Encoding is timed at the last length: before the heads all do the same.
     """
-    hashers = [load_hasher(artifact, bits, device, cache) for bits in lengths]
-    sets = encode_lengths(hashers, archive, captions=captions, advance=advance)
+    sets = encode_lengths(load_hashers(artifact, lengths, device, cache), archive, captions=captions, advance=advance)
     uncached = load_hasher(artifact, lengths[-1], device)
     rate = encode_rate(uncached, archive, archive.select(("query",))[:TIMED], captions)
     train_s = read_manifest(artifact).training["seconds"]

@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from model.artifact import FastPath, load_hasher
+from encoders.encode import FeatureEncoder
+from model.artifact import FastPath, load_hasher, load_hashers
 from model.errors import ArchiveError, ArtifactError, ModalityError, RecipeError
 from model.evaluation.codes import encode_codes
 from model.evaluation.results import Result, as_json, as_table, evaluate_codes
@@ -72,6 +75,29 @@ def test_it_is_a_hasher(hasher: Hasher) -> None:
 def test_there_is_one_fingerprint_for_each_length(manifest: Manifest) -> None:
     assert manifest.lengths == (16, 64)
     assert len(set(manifest.fingerprints.values())) == 2
+
+
+def test_hashers_of_several_lengths_are_those_of_each(folder: Path, images: list[Image.Image]) -> None:
+    for one in load_hashers(folder, [16, 64], "cpu"):
+        alone = load_hasher(folder, one.bits, "cpu")
+        assert one.fingerprint == alone.fingerprint
+        assert np.array_equal(one.encode_images(images).codes, alone.encode_images(images).codes)
+
+
+def test_what_one_length_has_read_another_finds_in_the_cache(
+    folder: Path, images: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[Image.Image] = []
+    forward = FeatureEncoder._image_forward
+
+    def recorded(encoder: FeatureEncoder, missing: Sequence[Image.Image]) -> list[NDArray[np.float32]]:
+        passed.extend(missing)
+        return forward(encoder, missing)
+
+    monkeypatch.setattr(FeatureEncoder, "_image_forward", recorded)
+    for hasher in load_hashers(folder, [16, 64], "cpu", tmp_path):
+        hasher.encode_images(images)
+    assert len(passed) == len(images)
 
 
 def test_fast_codes_are_not_taken_for_those_of_the_artifact(folder: Path, hasher: Hasher) -> None:
