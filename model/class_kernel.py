@@ -20,6 +20,7 @@ class ClassKernel(nn.Module):
     """(B, dim) features -> (B, C) probabilities; frozen after ``fit``, 0.5 before."""
 
     landmarks: Tensor  # (M, dim); those beyond the training rows weigh nothing
+    norms: Tensor  # (M,) their squares: longer to make than the rest of a forward, and no part of the state
     weights: Tensor  # (M + 1, C), the last row is the bias
     scale: Tensor  # () what a squared distance is multiplied with
     slope: Tensor  # (C,) of the sigmoid
@@ -28,6 +29,8 @@ class ClassKernel(nn.Module):
     def __init__(self, dim: int, classes: int, landmarks: int) -> None:
         super().__init__()
         self.register_buffer("landmarks", torch.zeros(landmarks, dim))
+        self.register_buffer("norms", torch.zeros(landmarks), persistent=False)
+        self.register_load_state_dict_post_hook(_measure_loaded)  # type: ignore[no-untyped-call]
         self.register_buffer("weights", torch.zeros(landmarks + 1, classes))
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("slope", torch.ones(classes))
@@ -35,8 +38,13 @@ class ClassKernel(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """What an input gets that nothing was learned from."""
-        kernel = _kernel(features, self.landmarks, self.scale)
+        kernel = _kernel(features, self.landmarks, self.scale, self.norms)
         return self._probabilities(kernel @ self.weights[:-1] + self.weights[-1])
+
+    @torch.no_grad()
+    def measure_landmarks(self) -> None:
+        """Follow landmarks that were set."""
+        self.norms.copy_(_squares(self.landmarks))
 
     @torch.no_grad()
     def fit(self, features: Tensor, labels: Tensor, seed: int) -> Tensor:
@@ -59,7 +67,7 @@ class ClassKernel(nn.Module):
     def _solve(self, rows: Tensor, truth: Tensor, landmarks: Tensor) -> Tensor:
         """(N, dim), (N, C) and (M, dim) -> (N, C) scores of rows left out."""
         count = len(landmarks)
-        mean = _squared_distances(landmarks, landmarks).mean()
+        mean = _squared_distances(landmarks, landmarks, _squares(landmarks)).mean()
         self.scale.fill_(NARROWNESS / mean.clamp(min=1e-12))
         scale = self.scale.double()
         among = _kernel(landmarks, landmarks, scale)
@@ -72,6 +80,7 @@ class ClassKernel(nn.Module):
         solved = torch.cholesky_solve(mapped.T @ truth, gram_root)  # (M + 1, C)
         leverage = torch.linalg.solve_triangular(gram_root, mapped.T, upper=False).square().sum(0).unsqueeze(1)
         self.landmarks[:count] = landmarks.float()
+        self.measure_landmarks()
         self.weights[:count] = torch.linalg.solve_triangular(root.T, solved[:-1], upper=True).float()
         self.weights[-1] = solved[-1].float()
         left_out: Tensor = (mapped @ solved - leverage * truth) / (1 - leverage)
@@ -82,14 +91,23 @@ class ClassKernel(nn.Module):
         return probabilities
 
 
-def _kernel(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-    """(N, dim) and (M, dim) -> (N, M)."""
-    return (-scale * _squared_distances(a, b)).exp()
+def _measure_loaded(kernel: ClassKernel, _: object) -> None:
+    kernel.measure_landmarks()
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """(N, dim) and (M, dim) -> (N, M)."""
-    return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
+def _kernel(a: Tensor, b: Tensor, scale: Tensor, squares: Tensor | None = None) -> Tensor:
+    """(N, dim) and (M, dim), whose squares (M,) may be known -> (N, M)."""
+    return (-scale * _squared_distances(a, b, _squares(b) if squares is None else squares)).exp()
+
+
+def _squared_distances(a: Tensor, b: Tensor, squares: Tensor) -> Tensor:
+    """(N, dim), (M, dim) and the squares (M,) of the latter -> (N, M)."""
+    return (_squares(a).unsqueeze(1) + squares - 2 * a @ b.T).clamp(min=0)
+
+
+def _squares(rows: Tensor) -> Tensor:
+    """(N, dim) -> (N,)."""
+    return rows.square().sum(1)
 
 
 def _sigmoids(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ import torch
 from class_rows import CLASSES, DIM, accuracy, learnable, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from model.class_kernel import RIDGE, ClassKernel, _kernel
 
@@ -58,6 +59,14 @@ def test_landmarks_that_nothing_fills_change_nothing() -> None:
     exact, roomy = ClassKernel(DIM, CLASSES, 40), ClassKernel(DIM, CLASSES, 64)
     assert torch.equal(exact.fit(features, labels, seed=0), roomy.fit(features, labels, seed=0))
     assert torch.allclose(exact(fresh), roomy(fresh), atol=1e-6)
+
+
+def test_a_loaded_kernel_gives_the_bits_of_the_one_that_was_fitted() -> None:
+    features, labels = learnable(40)
+    fitted, loaded = ClassKernel(DIM, CLASSES, 40), nn.Sequential(ClassKernel(DIM, CLASSES, 40))
+    fitted.fit(features, labels, seed=0)
+    loaded.load_state_dict({f"0.{name}": value for name, value in fitted.state_dict().items()})
+    assert torch.equal(loaded(features), fitted(features))
 
 
 def test_labels_that_are_noise_are_learned_by_heart_and_not_foretold() -> None:
