@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.artifact import load_hasher, load_hashers
+from model.artifact import load_hashers
 from model.durable import replacing
 from model.evaluation.codes import CodeSet, Protocol, encode_lengths, evaluated_items
 from model.evaluation.figures import Figures
@@ -77,7 +77,7 @@ def measure(
     Encoding is timed at the last length: before the heads all do the same.
     """
     sets = encode_lengths(load_hashers(artifact, lengths, device, cache), archive, captions=captions, advance=advance)
-    uncached = load_hasher(artifact, lengths[-1], device)
+    (uncached,) = load_hashers(artifact, lengths[-1:], device)
     rate = encode_rate(uncached, archive, archive.select(("query",))[:TIMED], captions)
     train_s = read_manifest(artifact).training["seconds"]
     return [Outcome(codes.bits, seed, train_s, rate, _lone_and_paired(codes)) for codes in sets]

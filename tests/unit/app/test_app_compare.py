@@ -47,7 +47,9 @@ def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainings:
     monkeypatch.setattr(contest, "read_manifest", lambda folder: None)
     monkeypatch.setattr(measuring, "read_manifest", lambda folder: SimpleNamespace(training={"seconds": 1.5}))
     monkeypatch.setattr(
-        measuring, "load_hasher", lambda folder, bits, *rest: FakeHasher(bits, seed=folder.name.rpartition("-")[0])
+        measuring,
+        "load_hashers",
+        lambda folder, lengths, *rest: [FakeHasher(bits, seed=folder.name.rpartition("-")[0]) for bits in lengths],
     )
     return stand_in
 
@@ -232,7 +234,7 @@ label_only.STEPS = 3
 contest.train_artifact = train
 contest.shipped_recipes = lambda: sys.argv[2].split(",")
 compare.read_manifest = lambda folder: SimpleNamespace(training={{"seconds": 1.5}})
-compare.load_hasher = lambda folder, bits, *rest: FakeHasher(bits, seed=folder.name)
+compare.load_hashers = lambda folder, lengths, *rest: [FakeHasher(bits, seed=folder.name) for bits in lengths]
 cli(["compare", "--all", *sys.argv[3:]])
 """
 
