@@ -40,10 +40,15 @@ class TrainingState:
     best: dict[str, Tensor]
 
     def save(self, path: Path) -> None:
-        """Write the state, replacing the previous one in one step."""
-        tensors = {f"{NETWORK}{name}": value for name, value in self.network.state_dict().items()}
+        """Write the state, replacing the previous one in one step.
+
+        What the best network and the present one have in common, all that is frozen among it, is written once.
+        """
+        network = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        best = {name: value.cpu() for name, value in self.best.items()}
+        tensors = {f"{NETWORK}{name}": value for name, value in network.items()}
         tensors |= {f"{OBJECTIVE}{name}": value for name, value in self.objective.state_dict().items()}
-        tensors |= {f"{BEST}{name}": value for name, value in self.best.items()}
+        tensors |= {f"{BEST}{name}": value for name, value in best.items() if not value.equal(network[name])}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"{OPTIMISER}{index}.{name}": value for name, value in state.items()}
         write_tensors(path, tensors, {"progress": json.dumps(vars(self.progress))})
@@ -51,9 +56,10 @@ class TrainingState:
     def load(self, path: Path) -> None:
         """Continue from a saved state."""
         tensors, metadata = read_tensors(path)
-        self.network.load_state_dict(_with_prefix(tensors, NETWORK))
+        network = _with_prefix(tensors, NETWORK)
+        self.network.load_state_dict(network)
         self.objective.load_state_dict(_with_prefix(tensors, OBJECTIVE))
-        self.best.update(_with_prefix(tensors, BEST))
+        self.best.update(network | _with_prefix(tensors, BEST))
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in _with_prefix(tensors, OPTIMISER).items():
             index, _, key = name.partition(".")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from model.methods.protocol import Network, Objective, ParameterGroup
@@ -206,16 +207,29 @@ def test_a_saved_state_goes_on_to_the_same_bits(tmp_path: Path, recipe: Optimise
     go(whole, range(8))
     go(before, range(cut))
     before.progress.epoch, before.progress.best_score = 3, 0.25
-    before.best["plain"] = torch.arange(3.0)
+    best = {name: value.detach() - 1 for name, value in toy()[0].state_dict().items()}
+    before.best.update(best)
     before.save(tmp_path / "state.safetensors")
     after.load(tmp_path / "state.safetensors")
     assert after.progress == before.progress
-    assert torch.equal(after.best["plain"], torch.arange(3.0))
+    assert all(torch.equal(value, after.best[name]) for name, value in best.items())
     go(after, range(cut, 8))
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, after.network.state_dict()[name]), name
     for name, value in whole.objective.state_dict().items():
         assert torch.equal(value, after.objective.state_dict()[name]), name
+
+
+def test_what_the_best_network_shares_with_the_present_one_is_written_once(tmp_path: Path) -> None:
+    network, objective = toy()
+    best = network.state_dict() | {"plain": torch.zeros(3, 2)}
+    state = TrainingState(network, objective, make_optimiser(ADAM, network, objective), Progress(), best)
+    state.save(tmp_path / "state.safetensors")
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+        assert [name for name in file.keys() if name.startswith("best.")] == ["best.plain"]  # noqa: SIM118
+    loaded = TrainingState(*toy(), state.optimiser, Progress(), {})
+    loaded.load(tmp_path / "state.safetensors")
+    assert all(torch.equal(value, loaded.best[name]) for name, value in best.items())
 
 
 @pytest.mark.parametrize(
