@@ -1,14 +1,13 @@
 """`crossbit evaluate` and `crossbit evaluate-codes`."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.cli import options
 from app.cli.options import DATA_AND_MODELS, AsJson, open_settings
 from app.jobs import Skipped
 from app.show import note, note_skipped, progress, show_json, show_table
@@ -55,13 +54,10 @@ def evaluate(
     note(f"{archive.info.title}; split {archive.info.split_hash[:12] or 'none'}")
     make_codes = partial(_oracle_codes, prompts) if oracle else _codes
     variants = [captions] if captions else evaluated_captions(archive)
+    lengths = list(dict.fromkeys(bits or [64]))
     started = time.perf_counter()
-    evaluated = [
-        (codes, _scored(codes))
-        for length in bits or [64]
-        for variant in variants
-        for codes in make_codes(settings, folder, archive, length, variant)
-    ]
+    sets = [codes for variant in variants for codes in make_codes(settings, folder, archive, lengths, variant)]
+    evaluated = [(codes, _scored(codes)) for codes in sorted(sets, key=lambda one: lengths.index(one.bits))]
     results = [result for _, result in evaluated]
     if report:
         from model.evaluation.codes import Protocol
@@ -115,38 +111,43 @@ def evaluate_codes(
         show_table(*as_table([result]))
 
 
-def _codes(settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str) -> Iterator["CodeSet"]:
+def _codes(
+    settings: "Settings", folder: Path, archive: "ItemArchive", lengths: Sequence[int], captions: str
+) -> Iterator["CodeSet"]:
     """Lone codes; the same codes as paired ones where the method fuses; keyword queries where it takes any."""
-    from model.evaluation.codes import encode_codes, evaluated_items
+    from model.artifact import load_hashers
+    from model.evaluation.codes import encode_lengths, evaluated_items
     from model.evaluation.keywords import keyword_codes
     from model.hasher import KeywordHasher, Modality
 
-    hasher = options.load_hasher(folder, bits, settings.device, settings.home / "cache")
+    hashers = load_hashers(folder, lengths, settings.device, settings.home / "cache")
     total = sum(map(len, evaluated_items(archive, captions)))
-    with progress(f"codes of {bits} bits, {captions} captions", total) as advance:
-        codes = encode_codes(hasher, archive, captions=captions, advance=advance)
-    _note_skipped(codes)
-    yield codes
-    if Modality.PAIR in hasher.modalities:
-        yield codes.paired()
+    with progress(f"codes of {', '.join(map(str, lengths))} bits, {captions} captions", total) as advance:
+        sets = encode_lengths(hashers, archive, captions=captions, advance=advance)
+    _note_skipped(sets[0])
     names = archive.info.class_names
-    if isinstance(hasher, KeywordHasher) and set(hasher.keywords) & set(names):
-        yield keyword_codes(hasher, codes, names)
+    for hasher, codes in zip(hashers, sets, strict=True):
+        yield codes
+        if Modality.PAIR in hasher.modalities:
+            yield codes.paired()
+        if isinstance(hasher, KeywordHasher) and set(hasher.keywords) & set(names):
+            yield keyword_codes(hasher, codes, names)
 
 
 def _oracle_codes(
-    prompts: str, settings: "Settings", folder: Path, archive: "ItemArchive", bits: int, captions: str
+    prompts: str, settings: "Settings", folder: Path, archive: "ItemArchive", lengths: Sequence[int], captions: str
 ) -> Iterator["CodeSet"]:
     from model.evaluation.codes import evaluated_items
     from model.evaluation.oracle import WHY, Prompts, encode_oracle_codes, load_oracle
 
-    encoder = load_oracle(folder, bits, settings.device, settings.home / "cache")
+    encoders = {bits: load_oracle(folder, bits, settings.device, settings.home / "cache") for bits in lengths}
     note(WHY)
     total = sum(map(len, evaluated_items(archive, captions)))
-    with progress(f"oracle codes of {bits} bits, {captions} captions", total) as advance:
-        codes = encode_oracle_codes(encoder, archive, captions=captions, prompts=Prompts(prompts), advance=advance)
-    _note_skipped(codes)
-    yield codes
+    for bits, encoder in encoders.items():
+        with progress(f"oracle codes of {bits} bits, {captions} captions", total) as advance:
+            codes = encode_oracle_codes(encoder, archive, captions=captions, prompts=Prompts(prompts), advance=advance)
+        _note_skipped(codes)
+        yield codes
 
 
 def _scored(codes: "CodeSet") -> "Result":

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 from tiny_home import load_fake, make_home
 
 import app.cli
-from app.cli import options
 from model.fake import FakeHasher
 
 TIES = {"expected", "stable", "best", "worst"}
@@ -37,11 +36,13 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def load(artifact_dir: Path, bits: int, device: str, cache_dir: Path | None = None) -> FakeHasher:
-        return load_fake(artifact_dir, bits, device)
+    def load(
+        artifact_dir: Path, lengths: Sequence[int], device: str, cache_dir: Path | None = None
+    ) -> list[FakeHasher]:
+        return [load_fake(artifact_dir, bits, device) for bits in lengths]
 
     monkeypatch.setenv("CROSSBIT_HOME", str(make_home(tmp_path / "home", 50, bad=(7,))))
-    monkeypatch.setattr(options, "load_hasher", load)
+    monkeypatch.setattr("model.artifact.load_hashers", load)
     return Run(monkeypatch, capsys)
 
 
