@@ -17,7 +17,7 @@ cli = typer.Typer()
 
 @cli.command(rich_help_panel=DATA_AND_MODELS)
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe that has a space, such as dhaph, or a .toml file.")],
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, such as dhaph, or a .toml file.")],
     data_set: Annotated[str, typer.Option("--data", help="Name of the data set; it needs labels.")] = "openclipart",
     trials: Annotated[int, typer.Option(min=1, max=10_000, help="Settings; the first is the recipe itself.")] = 100,
     bits: Annotated[int, typer.Option(min=8, max=1024, help="Code length of the trials.")] = 32,
@@ -26,7 +26,7 @@ def sweep(
         int, typer.Option(min=0, max=1000, help="Best settings that are tried in full, beside the recipe itself.")
     ] = 5,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Seeds of each finalist: 0 to N - 1.")] = 3,
-    space: Annotated[Path | None, typer.Option(help="TOML file of a space; the shipped one if left out.")] = None,
+    space: Annotated[Path | None, typer.Option(help="TOML file of a space; that of the method if left out.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the recipe in every trial; repeatable.")
     ] = None,
@@ -40,7 +40,7 @@ def sweep(
 
     home = open_settings()
     parsed = load_recipe(recipe, overrides or [])
-    settings = list(settings_of(read_space(parsed.name, space), trials))
+    settings = list(settings_of(read_space(parsed, space), trials))
     archive = ItemArchive.open(find_archive(data_set, home.data_dir))
     note(f"{parsed.name} on {archive.info.name}: reading features")
     ready = prepare(parsed, archive, home.home / "cache", device=home.device)

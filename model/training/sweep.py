@@ -72,8 +72,8 @@ class Trial:
     unseen: float  # against the other validation rows
 
 
-def read_space(recipe: str, path: Path | None = None) -> Space:
-    """The space of a shipped recipe, or the one in a TOML file of the same form.
+def read_space(recipe: Recipe, path: Path | None = None) -> Space:
+    """The shipped space of a recipe, or the one in a TOML file of the same form: under its name or else its method's.
 
     Raises:
         RecipeError: there is none, or it is not of that form.
@@ -83,13 +83,15 @@ def read_space(recipe: str, path: Path | None = None) -> Space:
         spaces = tomllib.loads(source.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{source} is not a TOML file of spaces: {error}") from error
-    if recipe not in spaces:
-        raise RecipeError(f"{source.name}: expected a space for one of {', '.join(spaces)}, found {recipe!r}")
-    space = spaces[recipe]
-    if not isinstance(space, dict) or not space:
+    named = next((name for name in (recipe.name, recipe.method) if name in spaces), None)
+    if named is None:
+        listed = ", ".join(spaces)
         raise RecipeError(
-            f"{source.name}, {recipe}: expected a table of keys and what to try for each, found {space!r}"
+            f"{source.name}: expected a space for one of {listed}, found {recipe.name!r} of method {recipe.method!r}"
         )
+    space = spaces[named]
+    if not isinstance(space, dict) or not space:
+        raise RecipeError(f"{source.name}, {named}: expected a table of keys and what to try for each, found {space!r}")
     return {key: _dimension(key, value) for key, value in space.items()}
 
 

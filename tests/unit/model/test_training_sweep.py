@@ -43,24 +43,35 @@ def trial(score: float, values: dict[str, float], *, seed: int = 0, epochs: int 
 
 
 def test_the_recipe_itself_is_tried_first() -> None:
-    assert next(iter(settings_of(read_space("dsph"), 5))) == {}
+    assert next(iter(settings_of(read_space(load_recipe("dsph")), 5))) == {}
 
 
 def test_every_competitor_that_has_epochs_has_a_space() -> None:
-    trained = {name for name in competitors() if not load_recipe(name).closed_form}
+    trained = {recipe.method for name in competitors() if not (recipe := load_recipe(name)).closed_form}
     assert trained - set(SPACES) == {"baseline-pair"}  # trained as `baseline` is
 
 
+def test_a_recipe_without_a_space_has_that_of_its_method() -> None:
+    lite, own = load_recipe("pghmh-lite"), load_recipe("pghmh")
+    assert read_space(lite) == read_space(own)
+
+
+def test_the_space_of_its_own_name_goes_before_that_of_its_method(tmp_path: Path) -> None:
+    path = tmp_path / "spaces.toml"
+    path.write_text("[pghmh]\n'config.dropout' = [0.1]\n[pghmh-lite]\n'config.dropout' = [0.2]")
+    assert read_space(load_recipe("pghmh-lite"), path) == {"config.dropout": Choices([0.2])}
+
+
 def test_a_larger_sweep_begins_with_the_settings_of_a_smaller_one() -> None:
-    space = read_space("dhaph")
+    space = read_space(load_recipe("dhaph"))
     assert list(settings_of(space, 20))[:7] == list(settings_of(space, 7))
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if load_recipe(name).method in SPACES])
 def test_every_setting_of_a_shipped_space_is_one_of_the_recipe(name: str) -> None:
-    assert name in shipped_recipes()
-    for values in settings_of(read_space(name), 50):
-        trial_recipe(load_recipe(name), values, 0, 10, 32)
+    recipe = load_recipe(name)
+    for values in settings_of(read_space(recipe), 50):
+        trial_recipe(recipe, values, 0, 10, 32)
 
 
 @given(st.floats(1e-4, 1.0), st.floats(1.001, 1e4), st.floats(0, 1, exclude_max=True), st.booleans())
@@ -83,7 +94,7 @@ def test_choices_share_the_way_evenly(values: list[int], data: st.DataObject) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[other]", "expected a space for one of other, found 'mine'"),
+        ("[other]", "expected a space for one of other, found 'mine' of method 'dsph'"),
         ("[mine]\nrate = [1, 2]", "found 'rate'"),
         ("[mine]\n'selection.bits' = [16]", "found 'selection.bits'"),
         ("[mine]\n'optimiser.rate' = []", "a list of values or low, high"),
@@ -100,7 +111,7 @@ def test_a_space_of_another_form_is_refused(tmp_path: Path, text: str, message: 
     path = tmp_path / "space.toml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=message):
-        read_space("mine", path)
+        read_space(replace(load_recipe("dsph"), name="mine"), path)
 
 
 def test_a_value_that_the_recipe_does_not_know_is_refused() -> None:
