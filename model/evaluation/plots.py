@@ -116,15 +116,15 @@ def spreads(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[floa
         figure = Figure(figsize=(9.5, 4.6), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, (title, curves) in zip(axes, panels.items(), strict=True):
-            for name, (bits, means, deviations) in curves.items():
-                panel.errorbar(bits, means, yerr=deviations, label=name, marker="o", markersize=4, capsize=3)
+            for place, (name, (bits, means, deviations)) in enumerate(curves.items()):
+                panel.errorbar(bits, means, yerr=deviations, label=name, marker=_marker(place), markersize=4, capsize=3)
             lengths = sorted({length for bits, _, _ in curves.values() for length in bits})
             panel.set_xscale("log", base=2)
             panel.set_xticks(lengths, [str(length) for length in lengths])
             panel.minorticks_off()
             panel.set(title=title, xlabel="bits")
         axes[0].set_ylabel("lone mAP@all")
-        axes[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes[-1].legend(fontsize=9, handlelength=3.5, loc="center left", bbox_to_anchor=(1, 0.5))
         return _svg(figure)
 
 
@@ -135,7 +135,7 @@ def places(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, (title, dots) in zip(axes, panels.items(), strict=True):
             for place, (name, (across, up, deviation)) in enumerate(dots.items()):
-                marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
+                marker = _marker(place)
                 panel.errorbar([across], [up], yerr=[deviation], label=name, marker=marker, linestyle="none", capsize=3)
             panel.set_xscale("log")
             panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -165,6 +165,11 @@ def rows_of_dots(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]
         axes[0].invert_yaxis()
         axes[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
         return _svg(figure)
+
+
+def _marker(place: int) -> str:
+    """Of the curve or dot at a place: another one where colours begin anew, so that no two look alike."""
+    return MARKERS[place // len(COLOURS) % len(MARKERS)]
 
 
 def coloured(svg: str, colour: str) -> str:
