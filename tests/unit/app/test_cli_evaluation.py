@@ -82,6 +82,18 @@ def test_evaluation_as_a_table_marks_what_is_not_the_headline(run: Run) -> None:
     assert "skipped item-0007: expected a whole image" in err
 
 
+def test_several_lengths_are_of_one_reading_of_the_items_and_come_in_the_order_asked(run: Run) -> None:
+    _, out, err = run("evaluate", "first", "--no-report", "--data", "tiny", "--bits", 32, "--bits", 16, "--bits", 32)
+    _, *rows = [line.split("\t") for line in out.splitlines()]
+    assert list(dict.fromkeys((row[2], row[1].split()[0]) for row in rows)) == [
+        ("32", "title"),
+        ("32", "full"),
+        ("16", "title"),
+        ("16", "full"),
+    ]
+    assert err.count("skipped item-0007") == 2  # once for each caption variant
+
+
 def test_one_caption_variant_alone(run: Run) -> None:
     lone = run.json("evaluate", "first", "--no-report", "--data", "tiny", "--bits", 16, "--captions", "full")["lone"]
     assert lone["image_to_text"]["16"]["captions"] == "full"
